@@ -1,0 +1,28 @@
+// Every operator of the package: its name, its arguments, what it returns. Kernels register
+// themselves in cpu/ and cuda/; shapes and formulas stand in mfgan/ops/.
+#include <torch/csrc/stable/library.h>
+
+// `rng` is (2,) int64 [seed, offset] on the device of the data, `site` the place that draws; a
+// dropout mask follows from these and the element's index alone (rng.h).
+STABLE_TORCH_LIBRARY(mfgan, m) {
+  // q, k, v (total_tokens, num_heads, head_dim); lse (num_heads, total_tokens), float32 or wider.
+  // distance_bias (num_heads, num_distances) is added to the logit of a key `d` tokens before its
+  // query, at index min(d, num_distances - 1).
+  m.def(
+      "varlen_attention(Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, SymInt max_seqlen, "
+      "Tensor? distance_bias, Tensor? rng, *, bool causal, float scale, float dropout_p, int site) "
+      "-> (Tensor out, Tensor lse)");
+  m.def(
+      "varlen_attention_backward(Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor out, "
+      "Tensor lse, Tensor cu_seqlens, SymInt max_seqlen, Tensor? distance_bias, Tensor? rng, *, "
+      "bool causal, float scale, float dropout_p, int site) "
+      "-> (Tensor grad_q, Tensor grad_k, Tensor grad_v, Tensor grad_distance_bias)");
+
+  // residual + dropout(x), both (num_rows, num_columns); backward gives the gradient of x.
+  m.def(
+      "dropout_residual(Tensor x, Tensor? residual, Tensor rng, *, float dropout_p, int site) "
+      "-> Tensor");
+  m.def(
+      "dropout_residual_backward(Tensor grad_out, Tensor rng, *, float dropout_p, int site) "
+      "-> Tensor");
+}

@@ -1,0 +1,5 @@
+"""``python -m mfgan`` is the ``mfgan`` command."""
+
+from mfgan.cli import main
+
+main()
