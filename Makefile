@@ -1,0 +1,61 @@
+# Everything happens in .venv; the first target that needs it makes it.
+PYTHON ?= python3
+# The torch to build against. Where the package index has builds for several kinds of machine, choose
+# one by pip's own settings, for example PIP_INDEX_URL or PIP_EXTRA_INDEX_URL.
+TORCH ?= 2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml setup.py CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
+
+.PHONY: help demo test test-slow lint format bench clean
+
+help:
+	@echo "make demo       MovieLens-100K from the log to an explained recommendation"
+	@echo "make test       the tests; make test-slow the long ones"
+	@echo "make lint       formatting, lint and types; make format mends the formatting"
+	@echo "make bench      speed ratios against other libraries on this machine"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "mfgan: Python must be 3.10 or newer, got $$($(PYTHON) --version); set PYTHON=" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "mfgan: python3 -m venv failed; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
+
+$(VENV)/.torch-$(TORCH): | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==$(TORCH)"
+	@rm -f $(VENV)/.torch-* $(VENV)/.installed*
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.torch-$(TORCH) $(SOURCES)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[report,simulate]" "torch==$(TORCH)"
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test,lint]" "torch==$(TORCH)"
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/mfgan demo --to demo
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cuh' 'csrc/*.cpp' 'csrc/*.cu')
+
+format: $(VENV)/.installed-test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.h' 'csrc/*.cuh' 'csrc/*.cpp' 'csrc/*.cu')
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) build *.egg-info mfgan/*.so demo
