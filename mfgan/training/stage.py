@@ -1,0 +1,175 @@
+"""What a stage of training is, and what it is given."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mfgan.config import RunConfig, StageConfig
+from mfgan.console import SILENT, Reporter
+from mfgan.training.optimizer import Optimizer
+
+if TYPE_CHECKING:
+    from mfgan.data.dataset import PreparedDataset
+    from mfgan.models.generator import Generator
+
+# Part of every random draw, so that no two stages share one; numbers are never used again.
+STAGE_IDS = {
+    "pretrain-generator": 1,
+    "sample": 2,
+    "pretrain-discriminator": 3,
+    "adversarial": 4,
+    "continue-mle": 5,
+}
+_INIT_ID = 0
+
+
+def derived_seed(*parts: int) -> int:
+    """A seed of 62 bits that is a pure function of non-negative ``parts``."""
+    words = np.random.SeedSequence(list(parts)).generate_state(2, np.uint32)
+    return (int(words[0]) | int(words[1]) << 32) >> 2
+
+
+@dataclass
+class StageContext:
+    """What stages of one run share.
+
+    Args:
+        dataset: The prepared data set.
+        config: Settings of the whole run.
+        device: Where models and batches live.
+        models: The run's models by name, with the weights that the stages before handed on.
+        reporter: Where progress goes.
+    """
+
+    dataset: "PreparedDataset"
+    config: RunConfig
+    device: torch.device
+    models: dict[str, nn.Module] = field(default_factory=dict)
+    reporter: Reporter = SILENT
+
+    def generator(self) -> "Generator":
+        """The run's generator, made with the run's seed where no stage has made it yet."""
+        from mfgan.models.generator import Generator
+
+        if "generator" not in self.models:
+            seed = self.init_seed("generator")
+            model = Generator(self.config.generator, self.dataset.num_items, seed=seed)
+            self.models["generator"] = model.to(self.device)
+        model = self.models["generator"]
+        if not isinstance(model, Generator):
+            raise TypeError(f"stage: generator must be a Generator, got {type(model).__name__}")
+        return model
+
+    def init_seed(self, model: str) -> int:
+        """The seed that the initial weights of ``model`` are drawn from."""
+        return derived_seed(self.config.seed, _INIT_ID, *model.encode())
+
+
+class Stage(ABC):
+    """One stage of a run. What it does is a pure function of the context and the seed.
+
+    Args:
+        context: The run's; ``context.models`` already holds what earlier stages handed on.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, context: StageContext) -> None:
+        self.context = context
+        self.seed = derived_seed(context.config.seed, STAGE_IDS[self.name])
+
+    def generator_at(self, *parts: int) -> torch.Generator:
+        """A torch generator for the draws named by ``parts``, such as epoch and step."""
+        return torch.Generator().manual_seed(derived_seed(self.seed, *parts))
+
+    def numpy_at(self, *parts: int) -> np.random.Generator:
+        """A numpy generator for the draws named by ``parts``, such as epoch and step."""
+        return np.random.default_rng([self.seed, *parts])
+
+    def rng_at(self, step: int) -> Tensor:
+        """The ``(2,)`` int64 tensor [seed, step] from which a step's dropout is drawn."""
+        return torch.tensor([self.seed, step], dtype=torch.int64, device=self.context.device)
+
+
+class OneShotStage(Stage):
+    """A stage without epochs, such as drawing samples: it is done whole or not at all."""
+
+    @abstractmethod
+    def run(self, directory: Path) -> None:
+        """Do the work and leave its files in ``directory``, each written atomically."""
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What one training step found.
+
+    Args:
+        loss: The scalar to differentiate.
+        tokens: Tokens that the step learned from.
+        metrics: Detached scalars; ``metrics.jsonl`` holds their means over an epoch's steps.
+    """
+
+    loss: Tensor
+    tokens: int
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class TrainingStage(Stage):
+    """A stage of epochs over batches, run by ``training.loop``.
+
+    A subclass sets ``models`` (what it trains and checkpoints, by name) and ``optimizers`` (by
+    name) in its ``__init__``. Its other state must follow from the epoch and step alone, because
+    these, the models and the optimizers are all that a checkpoint holds.
+    """
+
+    settings: StageConfig
+    models: dict[str, nn.Module]
+    optimizers: dict[str, Optimizer]
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs this stage runs for at most."""
+        return self.settings.epochs
+
+    @property
+    def selection_metric(self) -> str:
+        """The entry of ``validate()`` that chooses the best weights; more is better."""
+        return self.context.config.selection.metric
+
+    def optimizer_of(self, epoch: int) -> str:
+        """The name of the optimizer that the steps of ``epoch`` move."""
+        (name,) = self.optimizers
+        return name
+
+    @abstractmethod
+    def batches(self, epoch: int) -> Sequence[Any]:
+        """The batches of an epoch: the same ones whenever the epoch is begun anew."""
+
+    @abstractmethod
+    def step(self, batch: Any, *, epoch: int, step: int) -> StepOutput:
+        """The loss of one batch, not yet differentiated.
+
+        Args:
+            batch: An element of ``batches(epoch)``.
+            epoch: From 0.
+            step: Steps of this stage before this one; draws derive from it.
+        """
+
+    @abstractmethod
+    def validate(self) -> dict[str, float]:
+        """Figures on the validation split; only called where selection is enabled."""
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The models hold their averaged weights for as long as the block runs."""
+        with ExitStack() as stack:
+            for optimizer in self.optimizers.values():
+                stack.enter_context(optimizer.averaged())
+            yield
