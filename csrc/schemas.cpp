@@ -6,8 +6,8 @@
 // dropout mask follows from these and the element's index alone (rng.h).
 STABLE_TORCH_LIBRARY(mfgan, m) {
   // q, k, v (total_tokens, num_heads, head_dim); lse (num_heads, total_tokens), float32 or wider.
-  // distance_bias (num_heads, num_distances) is added to the logit of a key `d` tokens before its
-  // query, at index min(d, num_distances - 1).
+  // distance_bias (num_heads, num_distances) is added to the logit of a key `d` tokens from its
+  // query, at index min(d, num_distances - 1); its gradient is (0, 0) where there is none.
   m.def(
       "varlen_attention(Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, SymInt max_seqlen, "
       "Tensor? distance_bias, Tensor? rng, *, bool causal, float scale, float dropout_p, int site) "

@@ -1,0 +1,52 @@
+// Attention inside each session of a packed batch: what one task of the CPU kernels needs to know.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/element.h"
+
+namespace mfgan::cpu {
+
+// A (total_tokens, num_heads, head_dim) array with contiguous features; strides in elements.
+struct Rows {
+  const void* data = nullptr;
+  int64_t token_stride = 0;
+  int64_t head_stride = 0;
+};
+
+struct AttentionParams {
+  int64_t total_tokens = 0;
+  int64_t num_heads = 0;
+  int64_t head_dim = 0;
+  const int32_t* cu_seqlens = nullptr;
+  bool causal = true;
+  double scale = 1;
+
+  // (num_heads, num_distances), added to the logit at index min(|query - key|, num_distances - 1).
+  const void* distance_bias = nullptr;
+  int64_t num_distances = 0;
+
+  // Bits below `drop_threshold` drop a weight; 0 keeps them all (rng.h).
+  uint32_t drop_threshold = 0;
+  double keep_scale = 1;
+  int64_t seed = 0;
+  int64_t offset = 0;
+  int64_t site = 0;
+
+  Rows q, k, v;
+  Rows out;
+  const void* lse = nullptr;  // (num_heads, total_tokens), natural logarithm
+};
+
+// T is the element type of q, k, v, out and distance_bias; lse is Wide<T>.
+template <typename T>
+void attention_forward(const AttentionParams& params, int64_t session, int64_t head, T* out,
+                       Wide<T>* lse);
+
+// `grad_bias` (num_distances) of this head is added to, the other gradients are written; null where
+// there is no bias.
+template <typename T>
+void attention_backward(const AttentionParams& params, int64_t session, int64_t head,
+                        const Rows& grad_out, T* grad_q, T* grad_k, T* grad_v, Wide<T>* grad_bias);
+
+}  // namespace mfgan::cpu

@@ -1,0 +1,162 @@
+"""Self-attention inside each session of a packed batch: entry point, shapes and gradient."""
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mfgan.ops import checks, library, reference
+
+_WHERE = "varlen_attention"
+_DEVICES = library.devices(_WHERE)
+
+
+def varlen_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens: Tensor,
+    max_seqlen: int,
+    *,
+    causal: bool = True,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    rng: Tensor | None = None,
+    site: int = 0,
+    distance_bias: Tensor | None = None,
+) -> Tensor:
+    """Attend inside each session of a packed batch; tokens of different sessions never meet.
+
+    Args:
+        q, k, v: ``(total_tokens, num_heads, head_dim)``, float32, float64, bfloat16 or float16.
+            Any strides: views of one projection are read where they lie if features are contiguous.
+        cu_seqlens: ``(num_sessions + 1,)`` int32, first 0, last ``total_tokens``, never decreasing.
+        max_seqlen: No session is longer.
+        causal: A token sees itself and the tokens before it, rather than its whole session.
+        scale: Factor on ``q @ k``; ``head_dim ** -0.5`` when not given.
+        dropout_p: Probability of dropping an attention weight, in ``[0, 1)``.
+        rng: ``(2,)`` int64, seed and offset of the step; None drops nothing.
+        site: Tells the places of one step apart that draw.
+        distance_bias: ``(num_heads, num_distances)`` in the dtype of ``q``; entry
+            ``min(|query - key|, num_distances - 1)`` of a head is added to its logit.
+
+    Returns:
+        ``(total_tokens, num_heads, head_dim)``, in the dtype of ``q``.
+
+    Raises:
+        ValueError: A shape, a device or the session bounds are wrong.
+        TypeError: A dtype is wrong.
+    """
+    _check(q, k, v, cu_seqlens, distance_bias)
+    checks.dropout(_WHERE, dropout_p, rng, q)
+    if dropout_p == 0:
+        rng = None
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    if q.device.type in _DEVICES:
+        out, _lse = torch.ops.mfgan.varlen_attention.default(
+            *(q, k, v, cu_seqlens, max_seqlen, distance_bias, rng),
+            causal=causal,
+            scale=scale,
+            dropout_p=dropout_p,
+            site=site,
+        )
+        return out  # type: ignore[no-any-return]
+    _check_bounds(cu_seqlens, q.shape[0], max_seqlen)
+    return reference.varlen_attention(
+        *(q, k, v, cu_seqlens, max_seqlen),
+        causal=causal,
+        scale=scale,
+        dropout_p=dropout_p,
+        rng=rng,
+        site=site,
+        distance_bias=distance_bias,
+    )
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, bias: Tensor | None) -> None:
+    if q.dim() != 3 or q.shape[1] == 0 or q.shape[2] == 0:
+        raise ValueError(
+            f"{_WHERE}: q must be (total_tokens, num_heads, head_dim), got {checks.shape(q)}"
+        )
+    checks.floating(_WHERE, "q", q)
+    for name, x in (("k", k), ("v", v)):
+        if x.shape != q.shape:
+            raise ValueError(
+                f"{_WHERE}: {name} must have the shape of q {checks.shape(q)}, "
+                f"got {checks.shape(x)}"
+            )
+        checks.dtype(_WHERE, name, x, q.dtype)
+        checks.device(_WHERE, name, x, q)
+    if cu_seqlens.dim() != 1 or cu_seqlens.shape[0] == 0:
+        raise ValueError(
+            f"{_WHERE}: cu_seqlens must be (num_sessions + 1,), got {checks.shape(cu_seqlens)}"
+        )
+    checks.dtype(_WHERE, "cu_seqlens", cu_seqlens, torch.int32)
+    checks.device(_WHERE, "cu_seqlens", cu_seqlens, q)
+    if bias is not None:
+        if bias.dim() != 2 or bias.shape[0] != q.shape[1] or bias.shape[1] == 0:
+            raise ValueError(
+                f"{_WHERE}: distance_bias must be (num_heads, num_distances) with num_heads "
+                f"{q.shape[1]}, got {checks.shape(bias)}"
+            )
+        checks.dtype(_WHERE, "distance_bias", bias, q.dtype)
+        checks.device(_WHERE, "distance_bias", bias, q)
+
+
+def _check_bounds(cu_seqlens: Tensor, total_tokens: int, max_seqlen: int) -> None:
+    """What the kernels check on the CPU themselves; reading it on a GPU would stall the queue."""
+    if cu_seqlens.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    bounds = cu_seqlens.tolist()
+    if bounds[0] != 0:
+        raise ValueError(f"{_WHERE}: cu_seqlens must start at 0, got {bounds[0]}")
+    for first, last in pairwise(bounds):
+        if last < first:
+            raise ValueError(f"{_WHERE}: cu_seqlens must never decrease, got {first} before {last}")
+        if last - first > max_seqlen:
+            raise ValueError(
+                f"{_WHERE}: sessions must be no longer than max_seqlen {max_seqlen}, "
+                f"got {last - first}"
+            )
+    if bounds[-1] != total_tokens:
+        raise ValueError(
+            f"{_WHERE}: cu_seqlens must end at total_tokens {total_tokens}, got {bounds[-1]}"
+        )
+
+
+def _fake(q: Tensor, *_inputs: Any, **_keywords: Any) -> tuple[Tensor, Tensor]:
+    wide = torch.float64 if q.dtype == torch.float64 else torch.float32
+    lse = q.new_empty((q.shape[1], q.shape[0]), dtype=wide)
+    return q.new_empty(q.shape), lse
+
+
+def _fake_backward(
+    grad_out: Tensor, q: Tensor, *inputs: Any, **_keywords: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    bias = inputs[6]
+    grads = q.new_empty(q.shape), q.new_empty(q.shape), q.new_empty(q.shape)
+    return *grads, q.new_empty((0, 0) if bias is None else bias.shape)
+
+
+def _setup_context(ctx: Any, inputs: Any, keyword_only_inputs: Any, output: Any) -> None:
+    q, k, v, cu_seqlens, ctx.max_seqlen, bias, rng = inputs
+    ctx.keywords = keyword_only_inputs
+    ctx.save_for_backward(q, k, v, *output, cu_seqlens, bias, rng)
+    ctx.mark_non_differentiable(output[1])
+
+
+def _backward(ctx: Any, grad_out: Tensor, _grad_lse: Any) -> tuple[Tensor | None, ...]:
+    q, k, v, out, lse, cu_seqlens, bias, rng = ctx.saved_tensors
+    grad_q, grad_k, grad_v, grad_bias = torch.ops.mfgan.varlen_attention_backward.default(
+        *(grad_out, q, k, v, out, lse, cu_seqlens, ctx.max_seqlen, bias, rng), **ctx.keywords
+    )
+    return grad_q, grad_k, grad_v, None, None, None if bias is None else grad_bias, None
+
+
+if _DEVICES:
+    torch.library.register_fake("mfgan::varlen_attention", _fake)
+    torch.library.register_fake("mfgan::varlen_attention_backward", _fake_backward)
+    torch.library.register_autograd(
+        "mfgan::varlen_attention", _backward, setup_context=_setup_context
+    )
