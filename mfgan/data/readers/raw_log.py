@@ -99,4 +99,4 @@ class Request:
     items: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     max_bad_lines: int = 0
-    reporter: Reporter = SILENT
+    reporter: Reporter = field(default_factory=lambda: SILENT)
