@@ -10,6 +10,10 @@ DISPLAY_ID = "display_id"
 POSITION = "position"
 CLICK = "click"
 SPLIT = "split"
+PROPENSITY = "propensity"  # probability with which the logging policy showed the item
+ROW = "row"  # 1-based line or row of the source, for messages
 
 USER_IDX = "user_idx"
 ITEM_IDX = "item_idx"
+
+TITLE = "title"

@@ -1,0 +1,197 @@
+"""Batches of sessions out of a prepared data set: shuffled for training, in order for scoring."""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, overload
+
+import numpy as np
+
+from mfgan.data.batch import JaggedBatch
+from mfgan.data.dataset import HistorySplit, PreparedDataset
+from mfgan.data.packing import count_up, cut_by_budget, gather_slices
+from mfgan.errors import MfganError
+
+_SHUFFLE = 101  # tells this use of a seed from every other one
+
+
+class TrainingBatches:
+    """The training sessions of a data set, packed into batches.
+
+    Batch ``i`` of epoch ``e`` depends on ``(seed, e, i)`` alone, so that training may stop and go
+    on at any batch. A session is the last ``max_len + 1`` interactions of a user's training part:
+    all but the last are inputs, all but the first are targets. Users with fewer than two training
+    interactions have no session.
+
+    Args:
+        dataset: The prepared data set.
+        max_len: The longest a session may be.
+        batch_size: Sessions a batch; the last one may hold fewer.
+        token_budget: Most tokens a batch; a longer session stands alone. One of the two is given.
+        seed: Seed of the order.
+        users: ``(n,)`` user_idx to train on; all of them where None.
+        order: ``"shuffled"`` mixes lengths; ``"by-length"`` puts sessions of like length into one
+            batch and shuffles the batches.
+
+    Raises:
+        MfganError: A size is out of range, or no user has a session.
+
+    Example:
+        >>> batches = TrainingBatches(dataset, max_len=50, batch_size=128, seed=0)
+        >>> for batch in batches.epoch(0):
+        ...     loss = model(batch)
+    """
+
+    def __init__(
+        self,
+        dataset: PreparedDataset,
+        *,
+        max_len: int,
+        batch_size: int | None = None,
+        token_budget: int | None = None,
+        seed: int,
+        users: np.ndarray | None = None,
+        order: Literal["shuffled", "by-length"] = "shuffled",
+    ) -> None:
+        if max_len < 1:
+            raise MfganError(f"TrainingBatches: max_len must be at least 1, got {max_len}")
+        if (batch_size is None) == (token_budget is None):
+            raise MfganError("TrainingBatches: give either batch_size or token_budget")
+        size = batch_size if batch_size is not None else token_budget
+        if size is not None and size < 1:
+            raise MfganError(f"TrainingBatches: a batch must hold at least 1, got {size}")
+        if order not in ("shuffled", "by-length"):
+            raise MfganError(
+                f"TrainingBatches: order must be 'shuffled' or 'by-length', got {order!r}"
+            )
+        chosen = np.arange(dataset.num_users) if users is None else _checked(dataset, users)
+        self.users = chosen[dataset.train_end[chosen] >= 2]
+        if not len(self.users):
+            raise MfganError(
+                "TrainingBatches: some user must have at least 2 training interactions, found none"
+            )
+        self.dataset, self.max_len, self.seed = dataset, max_len, seed
+        self._batch_size, self._token_budget, self._order = batch_size, token_budget, order
+        self.lengths = np.minimum(dataset.train_end[self.users] - 1, max_len)
+        self._ends = dataset.offsets[self.users] + dataset.train_end[self.users] - 1
+
+    def epoch(self, epoch: int) -> "EpochBatches":
+        """The batches of one epoch, random access."""
+        rng = np.random.default_rng([self.seed, _SHUFFLE, epoch])
+        order = rng.permutation(len(self.users))
+        if self._order == "by-length":
+            order = order[np.argsort(self.lengths[order], kind="stable")]
+        if self._token_budget is not None:
+            bounds = cut_by_budget(self.lengths[order], self._token_budget)
+        else:
+            bounds = np.append(np.arange(0, len(order), self._batch_size), len(order))
+        turns = np.arange(len(bounds) - 1)
+        if self._order == "by-length":
+            turns = rng.permutation(len(turns))
+        return EpochBatches(self, order, bounds, turns)
+
+    def pack(self, sessions: np.ndarray) -> JaggedBatch:
+        """One batch of the sessions at these places of ``self.users``."""
+        ends = self._ends[sessions]
+        return _pack(
+            self.dataset,
+            ends - self.lengths[sessions],
+            ends,
+            self.users[sessions],
+            has_targets=True,
+        )
+
+
+class EpochBatches(Sequence[JaggedBatch]):
+    """The batches of one epoch; each is packed when it is asked for."""
+
+    def __init__(
+        self, batches: TrainingBatches, order: np.ndarray, bounds: np.ndarray, turns: np.ndarray
+    ) -> None:
+        self._batches, self._order, self._bounds, self._turns = batches, order, bounds, turns
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    @overload
+    def __getitem__(self, index: int) -> JaggedBatch: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[JaggedBatch]: ...
+    def __getitem__(self, index: int | slice) -> JaggedBatch | list[JaggedBatch]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"batch must be within the epoch's {len(self)}, got {index}")
+        turn = self._turns[index]
+        return self._batches.pack(self._order[self._bounds[turn] : self._bounds[turn + 1]])
+
+
+def history_batches(
+    dataset: PreparedDataset,
+    users: np.ndarray,
+    split: HistorySplit,
+    *,
+    max_len: int,
+    batch_size: int,
+) -> Iterator[JaggedBatch]:
+    """The histories that a model may look at before a target, in the order of ``users``.
+
+    Args:
+        dataset: The prepared data set.
+        users: ``(n,)`` user_idx.
+        split: ``"validation"`` or ``"test"``: everything before that target; ``"all"``: everything.
+        max_len: Each history is cut to its last ``max_len`` interactions.
+        batch_size: Sessions a batch.
+
+    Yields:
+        Batches without targets.
+
+    Raises:
+        MfganError: A user does not exist or has no target in the split.
+    """
+    if max_len < 1 or batch_size < 1:
+        raise MfganError(
+            f"history_batches: max_len and batch_size must be at least 1, got {max_len} and"
+            f" {batch_size}"
+        )
+    users = _checked(dataset, users)
+    ends = dataset.history_ends(users, split)
+    starts = np.maximum(dataset.offsets[users], ends - max_len)
+    for first in range(0, len(users), batch_size):
+        part = slice(first, first + batch_size)
+        yield _pack(dataset, starts[part], ends[part], users[part], has_targets=False)
+
+
+def _checked(dataset: PreparedDataset, users: np.ndarray) -> np.ndarray:
+    users = np.asarray(users, np.int64)
+    wrong = users[(users < 0) | (users >= dataset.num_users)]
+    if len(wrong):
+        raise MfganError(
+            f"batches: user_idx must be within 0..{dataset.num_users - 1}, got {wrong[0]}"
+        )
+    return users
+
+
+def _pack(
+    dataset: PreparedDataset,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    users: np.ndarray,
+    *,
+    has_targets: bool,
+) -> JaggedBatch:
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(ends - starts)])
+
+    def gather(source: np.ndarray, shift: int) -> np.ndarray:
+        out = np.empty(offsets[-1], np.int64)
+        gather_slices(source, starts + shift, offsets, out)
+        return out
+
+    positions = np.empty(offsets[-1], np.int64)
+    count_up(offsets, positions)
+    return JaggedBatch.from_arrays(
+        items=gather(dataset.items, 0),
+        offsets=offsets,
+        positions=positions,
+        users=users,
+        targets=gather(dataset.items, 1) if has_targets else None,
+        timestamps=None if dataset.timestamps is None else gather(dataset.timestamps, 0),
+    )

@@ -1,0 +1,109 @@
+"""Which interactions may be trained on, and which one of each user validates and tests."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mfgan.errors import MfganError
+
+MIN_HISTORY = 3  # leave-one-out: one to train on, one validates, one tests
+
+
+@dataclass(frozen=True)
+class SplitArrays:
+    """A split of every user's history; places count from the history's start.
+
+    Args:
+        train_end: ``(num_users,)`` int64: the first so many interactions may be trained on.
+        validation: ``(num_users,)`` int64 place of the target, -1 for none.
+        test: ``(num_users,)`` int64 place of the target, -1 for none.
+    """
+
+    train_end: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def leave_one_out(offsets: np.ndarray) -> SplitArrays:
+    """The last interaction tests, the one before validates, the rest trains.
+
+    Args:
+        offsets: ``(num_users + 1,)`` int64 bounds of the histories.
+
+    Returns:
+        The split; users with fewer than three interactions only train.
+    """
+    lengths = np.diff(offsets)
+    is_long = lengths >= MIN_HISTORY
+    return SplitArrays(
+        train_end=np.where(is_long, lengths - 2, lengths),
+        validation=np.where(is_long, lengths - 2, -1),
+        test=np.where(is_long, lengths - 1, -1),
+    )
+
+
+def cut_times(timestamps: np.ndarray, quantiles: tuple[float, float]) -> tuple[int, int]:
+    """Two times that part the log by shares of its interactions.
+
+    Args:
+        timestamps: ``(num_interactions,)`` int64 milliseconds.
+        quantiles: Shares of the interactions before validation and before test, rising.
+
+    Returns:
+        The two times in milliseconds.
+
+    Raises:
+        MfganError: The quantiles do not rise within 0..1.
+    """
+    first, second = quantiles
+    if not 0 < first < second < 1:
+        raise MfganError(f"split: quantiles must rise between 0 and 1, got {first} and {second}")
+    places = [min(int(len(timestamps) * q), len(timestamps) - 1) for q in quantiles]
+    parted = np.partition(timestamps, places)
+    return int(parted[places[0]]), int(parted[places[1]])
+
+
+def temporal(timestamps: np.ndarray, offsets: np.ndarray, cuts: tuple[int, int]) -> SplitArrays:
+    """Two times cut every history: before the first trains, the next parts validate and test.
+
+    A user's validation target is her first interaction at or after the first time and before the
+    second, her test target the first at or after the second; each needs something before it.
+
+    Args:
+        timestamps: ``(num_interactions,)`` int64 milliseconds.
+        offsets: ``(num_users + 1,)`` int64 bounds of the histories.
+        cuts: The two times, in milliseconds.
+
+    Returns:
+        The split.
+
+    Raises:
+        MfganError: The times do not rise, or leave nothing to train on or to test.
+    """
+    first, second = cuts
+    if not first < second:
+        raise MfganError(f"split: the two times must rise, got {first} and {second}")
+    lengths = np.diff(offsets)
+    # Where time does not rise along a history, everything after the first late interaction counts
+    # as late: what follows a cut must never be trained on.
+    train_end = _first_at_or_after(timestamps, offsets, first)
+    test_start = _first_at_or_after(timestamps, offsets, second)
+    validation = np.where((train_end < test_start) & (train_end > 0), train_end, -1)
+    test = np.where((test_start < lengths) & (test_start > 0), test_start, -1)
+    if not train_end.any():
+        raise MfganError("split: some interaction must lie before the first time, found none")
+    if not (test >= 0).any():
+        raise MfganError(
+            "split: some user must have interactions before and after the second time, found none"
+        )
+    return SplitArrays(train_end, validation, test)
+
+
+def _first_at_or_after(timestamps: np.ndarray, offsets: np.ndarray, time: int) -> np.ndarray:
+    """``(num_users,)`` places; a history that ends before ``time`` has its length."""
+    places = np.diff(offsets)
+    late = np.flatnonzero(timestamps >= time)
+    users = np.searchsorted(offsets, late, side="right") - 1
+    # Written from the last to the first, so that each user's first one stays.
+    places[users[::-1]] = late[::-1] - offsets[users[::-1]]
+    return places
