@@ -2,5 +2,6 @@
 
 from mfgan.ops.attention import varlen_attention
 from mfgan.ops.dropout import dropout_residual
+from mfgan.ops.factor_score import factor_score
 
-__all__ = ["dropout_residual", "varlen_attention"]
+__all__ = ["dropout_residual", "factor_score", "varlen_attention"]
