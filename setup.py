@@ -1,7 +1,8 @@
 """Builds the compiled parts by CMake: CMakeLists.txt is the one build definition, this runs it.
 
 Switches, all environment variables: ``MFGAN_NO_EXT=1`` builds nothing, ``MFGAN_CUDA`` is AUTO, ON
-or OFF, ``MFGAN_BUILD_TYPE`` a CMake build type, ``MAX_JOBS`` the parallel jobs.
+or OFF, ``MFGAN_EMULATOR`` ON builds the CUDA kernels for the CPU as well (the tests use it),
+``MFGAN_BUILD_TYPE`` is a CMake build type, ``MAX_JOBS`` the parallel jobs.
 """
 
 import importlib.machinery
@@ -56,6 +57,7 @@ class CMakeBuild(build_ext):
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-DMFGAN_OUTPUT_DIR={output}",
             f"-DMFGAN_CUDA={os.environ.get('MFGAN_CUDA', 'AUTO')}",
+            f"-DMFGAN_EMULATOR={os.environ.get('MFGAN_EMULATOR', 'OFF')}",
             f"-DCMAKE_BUILD_TYPE={os.environ.get('MFGAN_BUILD_TYPE', 'Release')}",
         ]
         try:

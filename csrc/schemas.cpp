@@ -2,9 +2,15 @@
 // themselves in cpu/ and cuda/; shapes and formulas stand in mfgan/ops/.
 #include <torch/csrc/stable/library.h>
 
+// The emulated GPU's ops live beside the real ones, in a namespace of their own.
+#ifndef MFGAN_NAMESPACE
+#define MFGAN_NAMESPACE mfgan
+#endif
+#define MFGAN_OPS(name, m) STABLE_TORCH_LIBRARY(name, m)
+
 // `rng` is (2,) int64 [seed, offset] on the device of the data, `site` the place that draws; a
 // dropout mask follows from these and the element's index alone (rng.h).
-STABLE_TORCH_LIBRARY(mfgan, m) {
+MFGAN_OPS(MFGAN_NAMESPACE, m) {
   // q, k, v (total_tokens, num_heads, head_dim); lse (num_heads, total_tokens), float32 or wider.
   // distance_bias (num_heads, num_distances) is added to the logit of a key `d` tokens from its
   // query, at index min(d, num_distances - 1); its gradient is (0, 0) where there is none.
