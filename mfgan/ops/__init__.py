@@ -1,7 +1,8 @@
 """The kernels: a reference in plain PyTorch, a C++ one and a CUDA one behind each function."""
 
 from mfgan.ops.attention import varlen_attention
+from mfgan.ops.choice import choice_logsumexp
 from mfgan.ops.dropout import dropout_residual
 from mfgan.ops.factor_score import factor_score
 
-__all__ = ["dropout_residual", "factor_score", "varlen_attention"]
+__all__ = ["choice_logsumexp", "dropout_residual", "factor_score", "varlen_attention"]

@@ -1,0 +1,1 @@
+"""Training of the GAN user model."""
