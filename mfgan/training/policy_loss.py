@@ -1,0 +1,130 @@
+"""The generator's loss in the adversarial stage, over all items, a few positions at a time.
+
+Likelihood, policy gradient, anchor and entropy need the same logits; their gradients are made
+together while these are at hand, so that ``(total_tokens, num_items)`` is never held.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_LOGITS_AT_ONCE = 1 << 20
+
+
+@dataclass(frozen=True)
+class PolicyTerms:
+    """What the loss is made of, besides the generator's own states; nothing here has a gradient.
+
+    Args:
+        targets: ``(n,)`` int64, the real next item of each position.
+        mle_weight: Weight of the negative log-likelihood of ``targets``.
+        items: ``(n, num_samples)`` int64, the items that the policy gradient is about.
+        coefficients: ``(n, num_samples)``; 0 leaves a sample out.
+        anchor_hidden: ``(n, hidden_dim)`` states of the generator that this one started as.
+        anchor_table: ``(num_items + 1, hidden_dim)``, that generator's items.
+        anchor_weight: Weight of the divergence ``KL(G || G_anchor)``; 0 needs no anchor.
+        entropy_weight: Weight of the entropy, which the loss then rewards.
+    """
+
+    targets: Tensor
+    mle_weight: float
+    items: Tensor
+    coefficients: Tensor
+    anchor_hidden: Tensor | None = None
+    anchor_table: Tensor | None = None
+    anchor_weight: float = 0.0
+    entropy_weight: float = 0.0
+
+
+@dataclass(frozen=True)
+class PolicyLoss:
+    """The loss and, detached, the means over positions of what it consists of."""
+
+    loss: Tensor
+    nll: Tensor
+    entropy: Tensor
+    divergence: Tensor
+
+
+def policy_loss(hidden: Tensor, item_table: Tensor, terms: PolicyTerms) -> PolicyLoss:
+    """Mean over positions of the adversarial stage's loss::
+
+        mle_weight * -log G(target) - sum_k c_k log G(i_k)
+            + anchor_weight * KL(G || G_anchor) - entropy_weight * H(G)
+
+    Args:
+        hidden: ``(n, hidden_dim)``; the logit of item ``i`` is ``hidden . item_table[i]``.
+        item_table: ``(num_items + 1, hidden_dim)``; row 0 is no item.
+        terms: The rest.
+
+    Returns:
+        The loss, differentiable in ``hidden`` and ``item_table`` once, and its parts.
+    """
+    parts = _PolicyLoss.apply(hidden, item_table, terms)  # type: ignore[no-untyped-call]
+    return PolicyLoss(*parts)
+
+
+class _PolicyLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, item_table: Tensor, terms: PolicyTerms
+    ) -> tuple[Tensor, ...]:
+        needed = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        grad_hidden = torch.zeros_like(hidden) if needed else None
+        grad_table = torch.zeros_like(item_table) if needed else None
+        # Sums over positions: loss, negative log-likelihood, entropy, divergence.
+        sums = torch.zeros(4, dtype=hidden.dtype, device=hidden.device)
+        items = item_table[1:]
+        rows = max(1, _LOGITS_AT_ONCE // max(1, len(items)))
+        for start in range(0, len(hidden), rows):
+            part = slice(start, start + rows)
+            grad = _chunk(hidden[part], items, terms, part, sums)
+            if grad_hidden is not None and grad_table is not None:
+                torch.mm(grad, items, out=grad_hidden[part])
+                grad_table[1:].addmm_(grad.T, hidden[part])
+        count = max(1, len(hidden))
+        ctx.save_for_backward(grad_hidden, grad_table)
+        ctx.count = count
+        loss, nll, entropy, divergence = (sums / count).unbind()
+        ctx.mark_non_differentiable(nll, entropy, divergence)
+        return loss, nll, entropy, divergence
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None]:
+        grad_hidden, grad_table = ctx.saved_tensors
+        scale = grad_loss / ctx.count
+        return grad_hidden * scale, grad_table * scale, None
+
+
+def _chunk(hidden: Tensor, items: Tensor, terms: PolicyTerms, part: slice, sums: Tensor) -> Tensor:
+    """Add a few positions' share to ``sums``; returns the gradient of their logits."""
+    log_probs = hidden @ items.T
+    log_probs -= log_probs.logsumexp(1, keepdim=True)
+    probs = log_probs.exp()
+    targets, drawn = terms.targets[part].unsqueeze(1) - 1, terms.items[part] - 1
+    coefficients = terms.coefficients[part].to(hidden.dtype)
+    nll = -log_probs.gather(1, targets)
+    policy = -(coefficients * log_probs.gather(1, drawn)).sum(1, keepdim=True)
+    negative_entropy = (probs * log_probs).sum(1, keepdim=True)
+    level = terms.mle_weight + coefficients.sum(1, keepdim=True)
+    level = level - terms.entropy_weight * negative_entropy
+    divergence = torch.zeros_like(nll)
+    slope = terms.entropy_weight + terms.anchor_weight
+    grad = log_probs.mul_(slope) if slope else None
+    if terms.anchor_weight:
+        if terms.anchor_hidden is None or terms.anchor_table is None:
+            raise ValueError("policy_loss: anchor_weight must come with an anchor, got none")
+        anchor = terms.anchor_hidden[part] @ terms.anchor_table[1:].T
+        anchor -= anchor.logsumexp(1, keepdim=True)
+        divergence = negative_entropy - (probs * anchor).sum(1, keepdim=True)
+        level = level - terms.anchor_weight * divergence
+        grad = grad.sub_(anchor.mul_(terms.anchor_weight)) if grad is not None else -anchor
+    grad = probs.mul_(level) if grad is None else grad.add_(level).mul_(probs)
+    grad.scatter_add_(1, targets, torch.full_like(nll, -terms.mle_weight))
+    grad.scatter_add_(1, drawn, -coefficients)
+    loss = terms.mle_weight * nll + policy + terms.entropy_weight * negative_entropy
+    loss = loss + terms.anchor_weight * divergence
+    sums += torch.stack([loss.sum(), nll.sum(), -negative_entropy.sum(), divergence.sum()])
+    return grad
