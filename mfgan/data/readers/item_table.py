@@ -1,0 +1,179 @@
+"""The table that ``--items`` names: its columns, and which kind of factor each is."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from mfgan.data.columns import ITEM_ID
+from mfgan.data.readers.items import CATEGORICAL, MULTI, TITLE, Items, split_labels
+from mfgan.data.readers.raw_log import AttributeRule, Request, SourceFile
+from mfgan.data.readers.sources import account, existing_file, is_remote, plain_suffix, read_bytes
+from mfgan.data.readers.text_log import item_text
+from mfgan.errors import MfganError, nearest
+
+ATTRIBUTES = "attributes"
+_FOR_PEOPLE = {TITLE, "name", "url", "description"}
+_BINS = 10
+_FEW = 200  # whole numbers of fewer values are names, those of more are sizes
+
+
+def read_items(request: Request, source: str) -> Items:
+    """Read a table of attributes.
+
+    Args:
+        request: Its ``columns`` may name the column of item ids.
+        source: CSV, TSV, Parquet, NDJSON, an address of one, or S3-Rec's JSON object of lists.
+
+    Raises:
+        MfganError: It cannot be read, is empty, or has no column of item ids.
+    """
+    if request.format == "steam" and plain_suffix(source) == ".json":
+        from mfgan.data.readers.steam import games
+
+        return games(existing_file(source), request)
+    if not is_remote(source) and plain_suffix(source) == ".json":
+        found = attribute_lists(existing_file(source), request)
+        if found is not None:
+            return found
+    frame, sources = _frame(request, source)
+    name = Path(source).name
+    column = _id_column(name, frame.columns, request)
+    frame = frame.rename({column: ITEM_ID})
+    if frame.height == 0:
+        raise MfganError(f"prepare: {name} must hold items, found none")
+    return _ruled(frame, name, sources)
+
+
+def _id_column(name: str, available: list[str], request: Request) -> str:
+    wished = [request.columns.get(ITEM_ID, ITEM_ID), ITEM_ID]
+    for column in wished:
+        if column in available:
+            return column
+    raise MfganError(
+        f"prepare: {name} must have a column {wished[0]!r} of item ids, got {', '.join(available)}"
+        f"{nearest(wished[0], available)}"
+    )
+
+
+def attribute_lists(path: Path, request: Request) -> Items | None:
+    """Read S3-Rec's attributes: one JSON object, item id to a list of attribute ids.
+
+    Returns:
+        The lists as one ``multi`` attribute; ``None`` where the file is no such object.
+
+    Raises:
+        MfganError: The file is missing or truncated.
+    """
+    try:
+        found: Any = json.loads(read_bytes(path))
+    except ValueError as error:
+        if isinstance(error, MfganError):
+            raise
+        return None
+    if not isinstance(found, dict) or not all(isinstance(value, list) for value in found.values()):
+        return None
+    frame = pl.DataFrame({ITEM_ID: list(found), ATTRIBUTES: list(found.values())}, strict=False)
+    note = "attribute ids; the file does not say which are brands and which categories"
+    rules = {ATTRIBUTES: AttributeRule("multi", note=note)}
+    return Items(frame, rules, [account(path, frame.height)])
+
+
+def _frame(request: Request, source: str) -> tuple[pl.DataFrame, list[SourceFile]]:
+    from mfgan.data.readers.table import read_frame, table_kind, text_layout
+
+    if table_kind(source) == "text" and not is_remote(source):
+        path = existing_file(source)
+        frame, item_source = item_text(path, text_layout(path), request)
+        return _numbers(frame), [item_source]
+    frame, sources = read_frame(source)
+    return (_numbers(frame) if table_kind(source) == "text" else frame), sources
+
+
+def _numbers(frame: pl.DataFrame) -> pl.DataFrame:
+    """Text columns that hold nothing but numbers, as numbers; ids stay as they are."""
+    changed = []
+    for values in frame:
+        if values.name == ITEM_ID or values.dtype != pl.String:
+            continue
+        for dtype in (pl.Int64, pl.Float64):
+            numbers = values.cast(dtype, strict=False)
+            if numbers.null_count() == values.null_count() < len(values):
+                changed.append(numbers)
+                break
+    return frame.with_columns(changed)
+
+
+def _ruled(frame: pl.DataFrame, name: str, sources: list[SourceFile]) -> Items:
+    columns, rules = [pl.col(ITEM_ID)], {}
+    for values in frame:
+        if values.name == ITEM_ID:
+            continue
+        column, rule = _rule(values, name)
+        columns.append(column.alias(values.name))
+        if rule is not None:
+            rules[values.name] = rule
+    return Items(frame.select(columns), rules, sources)
+
+
+def _rule(values: pl.Series, name: str) -> tuple[pl.Expr, AttributeRule | None]:
+    column, dtype = pl.col(values.name), values.dtype
+    if values.name.lower() in _FOR_PEOPLE:
+        return column, None
+    if dtype == pl.Boolean:
+        return column.cast(pl.String), CATEGORICAL
+    if isinstance(dtype, pl.Date | pl.Datetime):
+        return column.dt.year(), AttributeRule("categorical", note="year of the date")
+    if dtype.is_numeric():
+        return column, _numeric_rule(values)
+    if isinstance(dtype, pl.List | pl.Array):
+        return _list_rule(values, name)
+    if dtype in (pl.String, pl.Categorical, pl.Enum):
+        return _text_rule(values.cast(pl.String))
+    return column, None
+
+
+def _numeric_rule(values: pl.Series) -> AttributeRule:
+    if values.dtype.is_integer() and values.n_unique() <= _FEW:
+        return CATEGORICAL
+    known = np.sort(values.cast(pl.Float64).fill_nan(None).drop_nulls().to_numpy())
+    found = {float(known[len(known) * place // _BINS]) for place in range(1, _BINS) if len(known)}
+    edges = sorted(edge for edge in found if edge > known[0])
+    texts = [f"{edge:g}" for edge in edges]
+    labels = [f"under {texts[0]}" if texts else "any"]
+    labels += [f"{low} to {high}" for low, high in pairwise(texts)]
+    labels += [f"{texts[-1]} and over"] if texts else []
+    return AttributeRule("binned", tuple(edges), tuple(labels), "tenths of the values")
+
+
+def _list_rule(values: pl.Series, name: str) -> tuple[pl.Expr, AttributeRule | None]:
+    column = pl.col(values.name)
+    inner = values.dtype.inner  # type: ignore[attr-defined]
+    if not inner.is_float():
+        return column, MULTI if inner in (pl.String, pl.Categorical) or inner.is_integer() else None
+    if isinstance(values.dtype, pl.Array):
+        return column.cast(pl.Array(pl.Float32, values.dtype.size)), AttributeRule("dense")
+    widths = values.list.len().drop_nulls().unique().sort().to_list()
+    if len(widths) != 1 or widths[0] == 0:
+        raise MfganError(
+            f"prepare: {name} must have vectors of one width in column {values.name!r}, "
+            f"got widths {', '.join(map(str, widths[:5]))}"
+        )
+    if not values.list.eval(pl.element().is_finite().fill_null(False)).list.all().all():
+        raise MfganError(
+            f"prepare: {name} must have finite numbers in column {values.name!r}, got NaN or null"
+        )
+    return column.cast(pl.List(pl.Float32)).list.to_array(widths[0]), AttributeRule("dense")
+
+
+def _text_rule(values: pl.Series) -> tuple[pl.Expr, AttributeRule | None]:
+    column = pl.col(values.name).cast(pl.String)
+    known = values.filter(values.is_not_null() & (values != ""))
+    if known.str.contains("|", literal=True).any():
+        return split_labels(values.name, "|"), MULTI
+    if len(known) > 1 and known.n_unique() == len(known):
+        return column, None  # a name of its own for each item tells nothing that the id does not
+    return pl.when(column != "").then(column), CATEGORICAL
