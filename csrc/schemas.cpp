@@ -31,4 +31,11 @@ MFGAN_OPS(MFGAN_NAMESPACE, m) {
   m.def(
       "dropout_residual_backward(Tensor grad_out, Tensor rng, *, float dropout_p, int site) "
       "-> Tensor");
+
+  // utilities (num_rows,), displayed sets laid end to end; offsets (num_sets + 1,) int64. Gives
+  // (num_sets,), float32 or wider: log(1 + sum exp) with the option of no click, else log sum exp.
+  m.def("choice_logsumexp(Tensor utilities, Tensor offsets, *, bool no_click) -> Tensor");
+  m.def(
+      "choice_logsumexp_backward(Tensor grad_out, Tensor utilities, Tensor offsets, Tensor lse) "
+      "-> Tensor");
 }

@@ -39,15 +39,15 @@ def choice_logsumexp(utilities: Tensor, offsets: Tensor, *, no_click: bool = Tru
     checks.dtype(_WHERE, "offsets", offsets, torch.int64)
     checks.device(_WHERE, "offsets", offsets, utilities)
     if utilities.device.type in _DEVICES:
-        out: Tensor = torch.ops.mfgan.choice_logsumexp.default(
-            utilities, offsets, no_click=no_click
-        )
-        return out
+        op = torch.ops.mfgan.choice_logsumexp.default
+        out: Tensor = op(utilities, offsets, no_click=no_click)
+        return out.to(utilities.dtype)
     return reference_choice.choice_logsumexp(utilities, offsets, no_click=no_click)
 
 
 def _fake(utilities: Tensor, offsets: Tensor, *, no_click: bool) -> Tensor:
-    return utilities.new_empty((offsets.shape[0] - 1,))
+    wide = torch.float64 if utilities.dtype == torch.float64 else torch.float32
+    return utilities.new_empty((offsets.shape[0] - 1,), dtype=wide)
 
 
 def _fake_backward(grad_out: Tensor, utilities: Tensor, offsets: Tensor, lse: Tensor) -> Tensor:
