@@ -157,9 +157,15 @@ class SampleConfig(Section):
     """How the generator's candidates are drawn for the discriminators."""
 
     num_candidates: int = Field(default=10, ge=1)
-    method: Literal["multinomial", "top"] = "multinomial"
+    method: Literal["multinomial", "gumbel", "top"] = Field(
+        default="multinomial",
+        description="independent draws, draws without replacement, or the most probable items",
+    )
     positions: int = Field(
-        default=0, ge=0, description="positions a session, drawn at random; 0: the last"
+        default=32, ge=0, description="positions a session, drawn at random; 0: the last"
+    )
+    exclude_target: bool = Field(
+        default=True, description="the real next item is never drawn as a candidate"
     )
 
 
@@ -169,6 +175,15 @@ class PretrainDiscriminatorConfig(StageConfig):
     optimizer: OptimizerConfig = OptimizerConfig()
     head_l2: float = Field(default=0.0, ge=0, description="L2 penalty on the heads")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    balanced: bool = Field(
+        default=True, description="a real item counts as much as all its candidates together"
+    )
+    ranking_weight: float = Field(
+        default=0.0, ge=0, description="of the softmax loss over the real item and its candidates"
+    )
+    heldout_users: int = Field(
+        default=2000, ge=1, description="users on whose validation items each factor is measured"
+    )
 
 
 class AdversarialConfig(StageConfig):
@@ -179,7 +194,17 @@ class AdversarialConfig(StageConfig):
     discriminator_epochs: int = Field(default=1, ge=0, description="a turn")
     generator_optimizer: OptimizerConfig = OptimizerConfig()
     discriminator_optimizer: OptimizerConfig = OptimizerConfig()
+    policy: Literal["multinomial", "gumbel", "top", "likelihood"] = Field(
+        default="multinomial",
+        description="actions drawn independently, without replacement, the most probable ones "
+        "weighted exactly; or the real items' likelihood weighted by the reward, as published",
+    )
+    baseline: Literal["leave-one-out", "none"] = "leave-one-out"
     num_samples: int = Field(default=4, ge=1, description="actions drawn at each position")
+    positions: int = Field(
+        default=0, ge=0, description="positions a session that earn a reward, at random; 0: all"
+    )
+    policy_weight: float = Field(default=1.0, ge=0, description="of the policy gradient")
     mle_weight: float = Field(
         default=0.5, ge=0, description="share of maximum likelihood in the loss"
     )
@@ -188,6 +213,13 @@ class AdversarialConfig(StageConfig):
         default=0.1, ge=0, description="of the divergence from the first generator"
     )
     reward: Literal["probability", "log-odds"] = "probability"
+
+    @model_validator(mode="after")
+    def _others_to_leave_out(self) -> "AdversarialConfig":
+        alone = self.policy == "multinomial" and self.num_samples == 1
+        if alone and self.baseline == "leave-one-out":
+            raise ValueError("num_samples must be at least 2 for the leave-one-out baseline, got 1")
+        return self
 
 
 class SelectionConfig(Section):
@@ -238,8 +270,7 @@ class RunConfig(Section):
 
 
 # As published (Ren et al., SIGIR 2020, and the authors' code where the paper is silent), with the
-# code's defects mended: validation selects, test items never reach a stage, the reward is that of
-# sampled actions.
+# code's defects mended: validation selects, and neither its items nor the test's reach a stage.
 _PAPER = """
 [generator]
 hidden_dim = 50
@@ -276,6 +307,7 @@ optimizer = {kind = "adam", learning_rate = 1e-3, beta2 = 0.98, clip_norm = 0}
 epochs = 1
 batch_size = 16
 head_l2 = 0.2
+balanced = false
 optimizer = {kind = "adam", learning_rate = 1e-3, beta2 = 0.98, clip_norm = 0}
 
 [adversarial]
@@ -283,10 +315,11 @@ turns = 100
 generator_epochs = 80
 discriminator_epochs = 1
 batch_size = 128
+policy = "likelihood"
+baseline = "none"
 num_samples = 1
 mle_weight = 0.0
 anchor_weight = 0.0
-evaluate_every = 80
 generator_optimizer = {kind = "adam", learning_rate = 1e-3, beta2 = 0.98, clip_norm = 0}
 discriminator_optimizer = {kind = "adam", learning_rate = 1e-3, beta2 = 0.98, clip_norm = 0}
 """
