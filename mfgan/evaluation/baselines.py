@@ -36,7 +36,8 @@ class ItemKNN:
     Two items are as alike as the cosine of their columns in the binary matrix of users and
     training interactions: users with both over the geometric mean of users with each. Each item
     keeps its nearest neighbours. A score is the sum of likenesses to the session's distinct items,
-    the item that is n distinct items back weighing ``decay ** n``.
+    the item that is n distinct items back weighing ``decay ** n``. The defaults were the best of a
+    small grid on the validation parts of MovieLens-1M and Amazon Beauty.
 
     Args:
         dataset: The data set; its training part alone is looked at.
@@ -53,8 +54,8 @@ class ItemKNN:
         self,
         dataset: PreparedDataset,
         *,
-        neighbours: int = 100,
-        decay: float = 0.8,
+        neighbours: int = 200,
+        decay: float = 0.6,
         longest: int = 1000,
     ) -> None:
         if neighbours < 1 or longest < 1 or not 0.0 < decay <= 1.0:

@@ -3,8 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
-_RESAMPLES = 2000
+_RESAMPLES = 1000
 _BLOCK = 1 << 22  # counts held at once, so that a million users do not need gigabytes
+_BINOMIAL_COST = 20  # of one draw of a multinomial's count, in draws of a user
 
 
 def mean_intervals(
@@ -17,8 +18,8 @@ def mean_intervals(
 ) -> npt.NDArray[np.float64]:
     """Percentile bootstrap intervals of the column means.
 
-    A resample of users is a multinomial draw of how often each occurs. Users with equal rows need
-    no draw each: rows come with the number of users behind them.
+    Users with equal rows are one row with a count: a resample is then a multinomial draw of how
+    often each row occurs.
 
     Args:
         values: ``(num_rows, num_metrics)`` float64.
@@ -38,8 +39,19 @@ def mean_intervals(
     step = max(1, _BLOCK // len(values))
     means = []
     for start in range(0, resamples, step):
-        draws = rng.multinomial(total, counts / total, size=min(step, resamples - start))
+        draws = _resamples(rng, counts, min(step, resamples - start))
         means.append(draws @ values / total)
     tail = (1.0 - level) / 2.0
     bounds: npt.NDArray[np.float64] = np.quantile(np.concatenate(means), [tail, 1.0 - tail], axis=0)
     return bounds.T
+
+
+def _resamples(
+    rng: np.random.Generator, counts: npt.NDArray[np.int64], number: int
+) -> npt.NDArray[np.int64]:
+    total = int(counts.sum())
+    if total > _BINOMIAL_COST * len(counts):
+        return rng.multinomial(total, counts / total, size=number)
+    owner = np.repeat(np.arange(len(counts)), counts)
+    drawn = [owner[rng.integers(0, total, total, np.int32)] for _ in range(number)]
+    return np.stack([np.bincount(rows, minlength=len(counts)) for rows in drawn])

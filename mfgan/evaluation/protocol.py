@@ -21,7 +21,8 @@ from mfgan.data.dataset import PreparedDataset, Split
 from mfgan.errors import MfganError
 from mfgan.evaluation.metrics import CUTOFFS, check_cutoffs
 from mfgan.evaluation.result import Evaluation
-from mfgan.evaluation.scan import Excluded, Scan, Scanner
+from mfgan.evaluation.scan import Excluded, Scan
+from mfgan.evaluation.scanner import Scanner
 
 _BLOCK_BYTES = 128 << 20  # scores held at once
 

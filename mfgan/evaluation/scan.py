@@ -1,21 +1,14 @@
-"""One pass over a block of scores: how many items beat the target, how many tie, and the best k.
+"""Where a target ranks in a block of scores and which items come first, by tensor operations.
 
-Nothing is sorted and nothing is written into the scores. Items already seen are taken out by
-correcting the counts, and by a mark that keeps them out of the best k.
+Serves on CUDA, where the scores stay, and for a few sessions, where it needs no compiler to start.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-
-_CHUNK = 64  # items looked at between two looks at the best k
-_LARGEST = np.finfo(np.float32).max
 
 
 @dataclass(frozen=True)
@@ -48,115 +41,19 @@ class Scan:
     bad: npt.NDArray[np.bool_]
 
 
-@numba.njit(cache=True, nogil=True)
-def _scan_rows(  # type: ignore[no-untyped-def]
-    scores, targets, items, starts, ends, first, last, better, ties, top, top_scores, bad
-):
-    num_columns = scores.shape[1]
-    size = top.shape[1]
-    mark = np.zeros(num_columns, np.int32)
-    for row in range(first, last):
-        line = scores[row]
-        target = targets[row]
-        goal = line[target]
-        above, equal, broken = np.int32(0), np.int32(-1 if target > 0 else 0), np.int32(0)
-        stamp = row - first + 1
-        for place in range(starts[row], ends[row]):
-            item = items[place]
-            if mark[item] != stamp and item != target:
-                mark[item] = stamp
-                above -= np.int32(line[item] > goal)
-                equal -= np.int32(line[item] == goal)
-        threshold = np.float32(-np.inf)
-        for start in range(1, num_columns, _CHUNK):
-            stop = min(start + _CHUNK, num_columns)
-            hits = np.int32(0)
-            # Sums of comparisons alone, so that the compiler can vectorise the loop.
-            for column in range(start, stop):
-                score = line[column]
-                above += np.int32(score > goal)
-                equal += np.int32(score == goal)
-                broken += np.int32(not (abs(score) <= _LARGEST))
-                hits += np.int32(score > threshold)
-            if hits == 0 or size == 0:
-                continue
-            for column in range(start, stop):
-                score = line[column]
-                if not score > threshold or mark[column] == stamp:
-                    continue
-                place = size - 1
-                while place > 0 and score > top_scores[row, place - 1]:
-                    top_scores[row, place] = top_scores[row, place - 1]
-                    top[row, place] = top[row, place - 1]
-                    place -= 1
-                top_scores[row, place] = score
-                top[row, place] = column
-                threshold = top_scores[row, size - 1]
-        better[row], ties[row], bad[row] = above, equal, broken > 0
-
-
-class Scanner:
-    """Scans blocks of scores; one is made for a whole evaluation and closed after it.
+def scan_block(scores: Tensor, targets: npt.NDArray[np.int64], excluded: Excluded, k: int) -> Scan:
+    """Scan one block of scores.
 
     Args:
+        scores: ``(num_users, num_items + 1)`` float32 on any device; column 0 is ignored.
+        targets: ``(num_users,)`` the target's item_idx, 0 for none (its counts mean nothing).
+        excluded: What each user has seen. Never the target itself: it ranks even if the user has
+            had it before.
         k: How many of the best items to keep, 0 for none.
-        threads: Threads to spread a block over on the CPU; the outcome does not depend on it.
+
+    Returns:
+        The outcome, on the host.
     """
-
-    def __init__(self, k: int, *, threads: int | None = None) -> None:
-        self._k = k
-        self._threads = torch.get_num_threads() if threads is None else threads
-        self._pool = ThreadPoolExecutor(self._threads)
-
-    def __enter__(self) -> "Scanner":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
-
-    def __call__(self, scores: Tensor, targets: npt.NDArray[np.int64], excluded: Excluded) -> Scan:
-        """Scan one block.
-
-        Args:
-            scores: ``(num_users, num_items + 1)`` float32 on any device; column 0 is ignored.
-            targets: ``(num_users,)`` the target's item_idx, 0 for none (its counts mean nothing).
-            excluded: What each user has seen. Never the target itself: it ranks even if the user
-                has had it before.
-
-        Returns:
-            The outcome, on the host.
-        """
-        if scores.is_cuda:
-            return scan_reference(scores, targets, excluded, self._k)
-        rows, k = len(targets), self._k
-        found = Scan(
-            better=np.zeros(rows, np.int64),
-            ties=np.zeros(rows, np.int64),
-            top=np.zeros((rows, k), np.int32),
-            top_scores=np.full((rows, k), -np.inf, np.float32),
-            bad=np.zeros(rows, np.bool_),
-        )
-        matrix = scores.contiguous().numpy()
-
-        def part(bounds: tuple[int, int]) -> None:
-            _scan_rows(
-                *(matrix, targets, excluded.items, excluded.starts, excluded.ends, *bounds),
-                *(found.better, found.ties, found.top, found.top_scores, found.bad),
-            )
-
-        list(self._pool.map(part, _parts(rows, self._threads)))
-        return found
-
-
-def _parts(rows: int, count: int) -> Iterator[tuple[int, int]]:
-    bounds = np.linspace(0, rows, min(count, max(rows, 1)) + 1).astype(np.int64)
-    return zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
-
-
-def scan_reference(
-    scores: Tensor, targets: npt.NDArray[np.int64], excluded: Excluded, k: int
-) -> Scan:
-    """The same by whole-block tensor operations; it serves on CUDA, where the scores stay put."""
     rows, columns = scores.shape
     goal_item = torch.from_numpy(targets).to(scores.device)
     bad = ~scores[:, 1:].isfinite().all(dim=1)

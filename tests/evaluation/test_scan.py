@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mfgan.evaluation.scan import Excluded, Scanner, scan_reference
+from mfgan.evaluation.scan import Excluded, scan_block
+from mfgan.evaluation.scanner import Scanner
 
 
 def make(rows, columns, *, levels, seed=0, longest=30):
@@ -41,7 +42,7 @@ def test_equals_sorting(rows, columns, levels, k):
     expected = by_sorting(scores, targets, excluded, k)
     with Scanner(k, threads=2) as scanner:
         found = [scanner(scores, targets, excluded)]
-    found.append(scan_reference(scores, targets, excluded, k))
+    found.append(scan_block(scores, targets, excluded, k))
     for scan in found:
         assert not scan.bad.any()
         for row, (better, ties, best) in enumerate(expected):
@@ -75,7 +76,7 @@ def test_one_line_for_all_users_need_not_be_copied_by_the_scorer():
     shared = scores[:1].expand(8, -1)
     with Scanner(5, threads=1) as scanner:
         found = scanner(shared, targets, excluded)
-    expected = scan_reference(shared.clone(), targets, excluded, 5)
+    expected = scan_block(shared.clone(), targets, excluded, 5)
     np.testing.assert_array_equal(found.better, expected.better)
 
 
@@ -88,7 +89,7 @@ def test_scores_that_are_no_numbers_are_found(value, column):
     with Scanner(5, threads=1) as scanner:
         found = scanner(scores, targets, excluded)
     assert found.bad.tolist() == [row == 3 for row in range(8)]
-    assert scan_reference(scores, targets, excluded, 5).bad.tolist() == found.bad.tolist()
+    assert scan_block(scores, targets, excluded, 5).bad.tolist() == found.bad.tolist()
 
 
 def test_no_users():
