@@ -1,0 +1,118 @@
+"""The generator: a causal self-attentive model of the next item (SASRec, with its options)."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mfgan.config import GeneratorConfig
+from mfgan.models.layers import Block, make_norm
+from mfgan.ops import dropout_residual
+
+if TYPE_CHECKING:
+    from mfgan.data.batch import JaggedBatch
+
+
+class Generator(nn.Module):
+    """Scores every item as the next one after each token of packed sessions.
+
+    The item embedding is tied with the output: the logit of item ``i`` after token ``t`` is
+    ``hidden[t] · item_table[i]``.
+
+    Args:
+        config: Sizes and options.
+        num_items: Items of the data set; item 0 is reserved and never recommended.
+        seed: Initial weights follow from it alone.
+
+    Example:
+        >>> generator = Generator(GeneratorConfig(hidden_dim=8), num_items=20)
+        >>> generator.item_table.shape
+        torch.Size([21, 8])
+    """
+
+    def __init__(self, config: GeneratorConfig, num_items: int, *, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.num_items = num_items
+        self.item_embedding = nn.Parameter(torch.empty(num_items + 1, config.hidden_dim))
+        self.position_embedding: nn.Parameter | None = None
+        if config.positions != "none":
+            self.position_embedding = nn.Parameter(torch.empty(config.max_len, config.hidden_dim))
+        self.blocks = nn.ModuleList(Block(config, place) for place in range(config.num_blocks))
+        self.final_norm = make_norm(config) if config.norm_place == "pre" else nn.Identity()
+        self._initialise(torch.Generator().manual_seed(seed))
+
+    @torch.no_grad()
+    def _initialise(self, generator: torch.Generator) -> None:
+        for name, parameter in self.named_parameters():
+            if name.endswith("embedding"):
+                parameter.normal_(0, self.config.init_scale, generator=generator)
+            elif parameter.ndim == 2 and name.endswith("weight"):
+                nn.init.xavier_normal_(parameter, generator=generator)
+            elif name.endswith("bias"):
+                parameter.zero_()
+        self.item_embedding[0] = 0
+
+    @property
+    def item_table(self) -> Tensor:
+        """``(num_items + 1, hidden_dim)``: what hidden states are multiplied with."""
+        if self.config.normalize:
+            return F.normalize(self.item_embedding, dim=-1)
+        return self.item_embedding
+
+    def forward(self, batch: "JaggedBatch", *, rng: Tensor | None = None) -> Tensor:
+        """Hidden states after each token.
+
+        Args:
+            batch: Packed sessions of at most ``max_len`` interactions.
+            rng: ``(2,)`` int64 [seed, step] that dropout is drawn from; none for no dropout.
+
+        Returns:
+            ``(total_tokens, hidden_dim)``; temperature and normalisation are already in it.
+
+        Raises:
+            ValueError: A session is longer than ``max_len``.
+        """
+        config = self.config
+        if batch.max_seqlen > config.max_len:
+            raise ValueError(
+                f"generator: sessions must hold at most max_len {config.max_len} interactions, "
+                f"got {batch.max_seqlen}"
+            )
+        embedded = F.embedding(batch.items, self.item_embedding)
+        places = None
+        if self.position_embedding is not None:
+            places = F.embedding(self._places(batch), self.position_embedding)
+        dropout_p = config.dropout if rng is not None else 0.0
+        if places is not None:
+            embedded = embedded + places
+        x = dropout_residual(embedded, None, dropout_p=dropout_p, rng=rng, site=0)
+        for block in self.blocks:
+            x = block(x, batch.cu_seqlens, batch.max_seqlen, rng)
+        x = self.final_norm(x)
+        if config.normalize:
+            x = F.normalize(x, dim=-1)
+        return x / config.temperature if config.temperature != 1.0 else x
+
+    def _places(self, batch: "JaggedBatch") -> Tensor:
+        if self.config.positions == "start":
+            return batch.positions
+        ends = batch.cu_seqlens[1:].long()
+        lengths = ends - batch.cu_seqlens[:-1]
+        last = torch.repeat_interleave(ends - 1, lengths, output_size=batch.total_tokens)
+        return last - torch.arange(batch.total_tokens, device=last.device)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores of all items.
+
+        Args:
+            hidden: ``(n, hidden_dim)`` rows of what ``forward`` gave.
+
+        Returns:
+            ``(n, num_items + 1)``, column 0 minus infinity.
+        """
+        scores = hidden @ self.item_table.T
+        mask = torch.zeros(scores.shape[-1], device=scores.device, dtype=scores.dtype)
+        mask[0] = -torch.inf
+        return scores + mask
