@@ -1,0 +1,140 @@
+#include "bind/literals.h"
+
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+
+#include "bind/parser.h"
+#include "bind/text.h"
+
+namespace mfgan::literals {
+namespace {
+
+double to_double(const Value& value) {
+  std::string digits;
+  std::string_view token = value.text.view();
+  if (token.find('_') != std::string_view::npos) {
+    for (char c : token) {
+      if (c != '_') digits.push_back(c);
+    }
+    token = digits;
+  }
+  double number = 0;
+  const auto read = std::from_chars(token.data(), token.data() + token.size(), number);
+  // from_chars does not say whether a number is too large or too small.
+  if (read.ec == std::errc::result_out_of_range)
+    number = std::strtod(std::string(token).c_str(), nullptr);
+  return value.negative ? -number : number;
+}
+
+void append_text(const Text& text, Column& column) {
+  if (text.escaped) {
+    append_unescaped(text.view(), column.bytes);
+  } else {
+    column.bytes.insert(column.bytes.end(), text.data, text.data + text.size);
+  }
+  column.text_starts.push_back(static_cast<int64_t>(column.bytes.size()));
+}
+
+bool append_number(const Value& value, Column& column) {
+  const bool is_bool = value.type == Type::kTrue || value.type == Type::kFalse;
+  const bool valid = is_bool || value.type == Type::kNumber;
+  const double number = is_bool ? (value.type == Type::kTrue ? 1 : 0) : 0;
+  column.numbers.push_back(value.type == Type::kNumber ? to_double(value) : number);
+  return valid;
+}
+
+bool append_texts(const Value& value, const std::vector<Text>& texts, Column& column) {
+  if (value.type == Type::kText) {
+    append_text(value.text, column);
+  } else if (value.type == Type::kList) {
+    for (size_t i = 0; i < value.count; ++i) append_text(texts[value.first + i], column);
+  }
+  column.list_starts.push_back(static_cast<int64_t>(column.text_starts.size()) - 1);
+  return value.type == Type::kText || value.type == Type::kList;
+}
+
+void append_row(const Value& value, const std::vector<Text>& texts, Column& column) {
+  bool valid = false;
+  switch (column.kind) {
+    case Kind::kText:
+      valid = value.type == Type::kText;
+      append_text(valid ? value.text : Text{}, column);
+      break;
+    case Kind::kNumber:
+      valid = append_number(value, column);
+      break;
+    case Kind::kTexts:
+      valid = append_texts(value, texts, column);
+      break;
+  }
+  column.valid.push_back(valid ? 1 : 0);
+}
+
+// What holds for a whole piece of text and so need not be looked at line by line.
+struct Traits {
+  bool ascii;
+  bool carriage_returns;
+  bool zeros;
+
+  explicit Traits(std::string_view text)
+      : ascii(is_ascii(text)),
+        carriage_returns(text.find('\r') != std::string_view::npos),
+        zeros(text.find('\0') != std::string_view::npos) {}
+};
+
+// Why a line is no text that Python would read, or nullptr.
+const char* refuse(std::string_view line, const Traits& traits) {
+  if (traits.zeros && line.find('\0') != std::string_view::npos) return "a zero byte";
+  if (traits.carriage_returns && line.find('\r') != std::string_view::npos) {
+    return "a carriage return within the line";
+  }
+  if (!traits.ascii && !is_utf8(line)) return "bytes that are not UTF-8";
+  return nullptr;
+}
+
+bool is_blank(std::string_view line) {
+  return line.find_first_not_of(" \t\f\v\r") == std::string_view::npos;
+}
+
+void add_bad(Table& table, const std::string& reason, size_t max_reasons) {
+  ++table.bad_count;
+  if (table.bad.size() < max_reasons) table.bad.push_back({table.line_count, reason});
+}
+
+}  // namespace
+
+Table parse(std::string_view text, const std::vector<Field>& fields, size_t max_reasons) {
+  Table table;
+  for (const Field& field : fields) {
+    Column column;
+    column.kind = field.kind;
+    if (field.kind != Kind::kNumber) column.text_starts.push_back(0);
+    if (field.kind == Kind::kTexts) column.list_starts.push_back(0);
+    table.columns.push_back(std::move(column));
+  }
+  const Traits traits(text);
+  Parser parser(fields);
+  const char *p = text.data(), *limit = p + text.size();
+  while (p < limit) {
+    const void* found = std::memchr(p, '\n', static_cast<size_t>(limit - p));
+    const char* end = found == nullptr ? limit : static_cast<const char*>(found);
+    std::string_view line(p, static_cast<size_t>(end - p));
+    p = end + 1;
+    ++table.line_count;
+    if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+    if (const char* why = refuse(line, traits)) {
+      add_bad(table, why, max_reasons);
+    } else if (parser.parse_line(line, limit)) {
+      table.lines.push_back(table.line_count);
+      for (size_t i = 0; i < fields.size(); ++i) {
+        append_row(parser.values()[i], parser.texts(), table.columns[i]);
+      }
+    } else if (!is_blank(line)) {
+      add_bad(table, parser.reason(), max_reasons);
+    }
+  }
+  return table;
+}
+
+}  // namespace mfgan::literals
