@@ -101,7 +101,6 @@ std::tuple<Tensor, Tensor> varlen_attention(Tensor q, Tensor k, Tensor v, Tensor
 
 template <typename T>
 Tensor backward_of(const Inputs& in, const Rows& grad_out, T* grad_q, T* grad_k, T* grad_v) {
-  using W = Wide<T>;
   const AttentionParams& p = in.params;
   if (!p.distance_bias) {
     for_each_task(in.num_sessions * p.num_heads, [&](int64_t task) {
@@ -111,19 +110,19 @@ Tensor backward_of(const Inputs& in, const Rows& grad_out, T* grad_q, T* grad_k,
     return torch::stable::new_empty(in.q, {0, 0});
   }
   const int64_t size = p.num_heads * p.num_distances;
-  std::vector<W> partial(kBiasGroups * size, W(0));
+  std::vector<double> partial(kBiasGroups * size);
   for_each_task(kBiasGroups * p.num_heads, [&](int64_t task) {
     const int64_t group = task / p.num_heads, head = task % p.num_heads;
-    W* grad_bias = partial.data() + group * size + head * p.num_distances;
+    double* grad_bias = partial.data() + group * size + head * p.num_distances;
     for (int64_t i = group; i < in.num_sessions; i += kBiasGroups)
       attention_backward<T>(p, in.order[i], head, grad_out, grad_q, grad_k, grad_v, grad_bias);
   });
   Tensor grad_bias = torch::stable::new_empty(in.q, {p.num_heads, p.num_distances});
   T* to = static_cast<T*>(grad_bias.mutable_data_ptr());
   for (int64_t i = 0; i < size; ++i) {
-    W sum = 0;
+    double sum = 0;
     for (int64_t group = 0; group < kBiasGroups; ++group) sum += partial[group * size + i];
-    store(to + i, sum);
+    store(to + i, static_cast<Wide<T>>(sum));
   }
   return grad_bias;
 }

@@ -43,10 +43,10 @@ template <typename T>
 void attention_forward(const AttentionParams& params, int64_t session, int64_t head, T* out,
                        Wide<T>* lse);
 
-// `grad_bias` (num_distances) of this head is added to, the other gradients are written; null where
-// there is no bias.
+// `grad_bias` (num_distances) of this head, in float64 for its long sums, is added to, the other
+// gradients are written; null where there is no bias.
 template <typename T>
 void attention_backward(const AttentionParams& params, int64_t session, int64_t head,
-                        const Rows& grad_out, T* grad_q, T* grad_k, T* grad_v, Wide<T>* grad_bias);
+                        const Rows& grad_out, T* grad_q, T* grad_k, T* grad_v, double* grad_bias);
 
 }  // namespace mfgan::cpu

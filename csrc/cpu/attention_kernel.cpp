@@ -63,32 +63,38 @@ void attention_forward(const AttentionParams& p, int64_t session, int64_t head, 
 
 template <typename T>
 void attention_backward(const AttentionParams& p, int64_t session, int64_t head,
-                        const Rows& grad_out, T* grad_q, T* grad_k, T* grad_v, Wide<T>* grad_bias) {
+                        const Rows& grad_out, T* grad_q, T* grad_k, T* grad_v, double* grad_bias) {
   using W = Wide<T>;
   const int64_t begin = p.cu_seqlens[session];
   const int64_t length = p.cu_seqlens[session + 1] - begin, dim = p.head_dim;
   std::vector<W> dq(length * dim), dk(length * dim), dv(length * dim);
+  std::vector<W> weights(length), kept_weights(length), grads(length);
   const W* lse = static_cast<const W*>(p.lse) + head * p.total_tokens + begin;
   for (int64_t i = 0; i < length; ++i) {
     const int64_t token = begin + i, keys = p.causal ? i + 1 : length;
     const T* q = row<T>(p.q, token, head);
     const T* grad = row<T>(grad_out, token, head);
-    const W mean = dot(grad, row<T>(p.out, token, head), dim);
     const RowKey key = row_key(p.seed, p.offset, p.site, token * p.num_heads + head);
+    W mean = 0;
     for (int64_t j = 0; j < keys; ++j) {
-      const T* k = row<T>(p.k, begin + j, head);
-      const T* v = row<T>(p.v, begin + j, head);
-      const W logit = static_cast<W>(p.scale) * dot(q, k, dim) + bias_at<T>(p, head, i, j);
-      const W weight = std::exp(logit - lse[i]);
+      const W logit = static_cast<W>(p.scale) * dot(q, row<T>(p.k, begin + j, head), dim) +
+                      bias_at<T>(p, head, i, j);
       const bool kept = keeps(key, static_cast<uint32_t>(j), p.drop_threshold);
       const W keep = kept ? static_cast<W>(p.keep_scale) : 0;
-      const W grad_logit = weight * (keep * dot(grad, v, dim) - mean);
+      weights[j] = std::exp(logit - lse[i]);
+      kept_weights[j] = keep * weights[j];
+      grads[j] = keep * dot(grad, row<T>(p.v, begin + j, head), dim);
+      mean += weights[j] * grads[j];
+    }
+    for (int64_t j = 0; j < keys; ++j) {
+      const T* k = row<T>(p.k, begin + j, head);
+      const W grad_logit = weights[j] * (grads[j] - mean);
       if (grad_bias) grad_bias[std::min(std::abs(i - j), p.num_distances - 1)] += grad_logit;
       const W grad_score = grad_logit * static_cast<W>(p.scale);
       for (int64_t d = 0; d < dim; ++d) {
         dq[i * dim + d] += grad_score * load(k[d]);
         dk[j * dim + d] += grad_score * load(q[d]);
-        dv[j * dim + d] += weight * keep * load(grad[d]);
+        dv[j * dim + d] += kept_weights[j] * load(grad[d]);
       }
     }
   }
@@ -105,7 +111,7 @@ void attention_backward(const AttentionParams& p, int64_t session, int64_t head,
 #define MFGAN_INSTANTIATE(T)                                                                     \
   template void attention_forward<T>(const AttentionParams&, int64_t, int64_t, T*, Wide<T>*);    \
   template void attention_backward<T>(const AttentionParams&, int64_t, int64_t, const Rows&, T*, \
-                                      T*, T*, Wide<T>*);
+                                      T*, T*, double*);
 MFGAN_INSTANTIATE(float)
 MFGAN_INSTANTIATE(double)
 MFGAN_INSTANTIATE(BFloat16)
