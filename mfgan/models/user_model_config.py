@@ -19,7 +19,7 @@ class UserModelConfig(Section):
     dropout: float = Field(default=0.0, ge=0, lt=1, description="on the utility's hidden layers")
     init_scale: float = Field(default=0.1, gt=0, description="deviation of the utility's weights")
     features: tuple[str, ...] = Field(
-        default=("one-hot", "exposure"),
+        default=("exposure", "embedding"),
         description="of one-hot, embedding, exposure and names of factors",
     )
     embedding_dim: int = Field(default=16, ge=1)

@@ -23,7 +23,7 @@ Objective = Literal["shannon", "l2", "adversarial-shannon", "adversarial-l2"]
 class ClosedFormConfig(Section):
     """Training where the policy's optimum is known: Shannon's softmax or L2's sparsemax."""
 
-    iterations: int = Field(default=2000, ge=0)
+    iterations: int = Field(default=1000, ge=0)
     batch_users: int = Field(default=50, ge=1)
     optimizer: OptimizerConfig = OptimizerConfig(
         kind="adam", learning_rate=2e-3, beta2=0.999, clip_norm=0.0, weight_decay=1e-3
@@ -33,7 +33,7 @@ class ClosedFormConfig(Section):
 class AdversarialConfig(Section):
     """Alternating ascent of the policy and descent of the reward."""
 
-    iterations: int = Field(default=2000, ge=0)
+    iterations: int = Field(default=1000, ge=0)
     batch_users: int = Field(default=100, ge=1)
     policy_steps: int = Field(default=1, ge=1, description="of ascent an iteration")
     reward_steps: int = Field(default=1, ge=0, description="of descent an iteration; 0: frozen")

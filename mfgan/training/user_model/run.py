@@ -77,6 +77,7 @@ def train_user_model(
     run: str | Path,
     settings: UserModelSettings,
     *,
+    init: str | Path | None = None,
     resume: bool = False,
     reporter: Reporter = SILENT,
 ) -> "UserModelRun":
@@ -87,6 +88,8 @@ def train_user_model(
             (with ``users = "held-out"`` they are what is fitted).
         run: The directory.
         settings: What to do.
+        init: A finished run of the same model, whose Shannon stage of best validation loss is
+            the warm start; without it that stage is run first.
         resume: Go on from the last checkpoint of the same settings.
         reporter: Where progress is shown.
 
@@ -101,8 +104,11 @@ def train_user_model(
         _claim(run, dataset, settings, resume)
         store = EventStore(dataset)
         batch = store.batch(dataset.users("validation")).to(settings.device)
+        names = stage_names(settings)
         before: LearnedUser | None = None
-        for name in stage_names(settings):
+        if init is not None and len(names) > 1:
+            before = UserModelRun.open(init, dataset=dataset).user(stage=names.pop(0))
+        for name in names:
             user = new_user(dataset, settings, name)
             if before is not None:
                 _warm_start(user, before, settings)
@@ -124,7 +130,11 @@ def train_user_model(
 
 def _warm_start(user: LearnedUser, before: LearnedUser, settings: UserModelSettings) -> None:
     weights = before.reward.state_dict()
-    user.reward.load_state_dict(weights)
+    try:
+        user.reward.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise MfganError(f"init: must be a run of the same model, got {reason}") from None
     if user.policy is not None and settings.adversarial.start_policy:
         user.policy.load_state_dict(weights)
 

@@ -1,0 +1,196 @@
+"""What chooses the sets to show: the rivals of a learned policy, and what they have in common."""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mfgan.data.displays.batch import EventStore
+from mfgan.data.displays.dataset import DisplayDataset
+from mfgan.simulation.users import SimulatedUsers
+from mfgan.training.user_model.stages import LearnedUser
+
+_RANKER_STEPS = 60
+
+
+class Recommender(Protocol):
+    """Chooses what to show to many users at once."""
+
+    name: str
+
+    def begin(self, users: SimulatedUsers) -> None:
+        """New sessions begin; ``users`` are those to be shown to."""
+
+    def choose(self, users: SimulatedUsers, step: int) -> Tensor:
+        """``(num_users, k)`` int64 item_idx to show.
+
+        Args:
+            users: Of whom clicks and displays so far may be read, and nothing else.
+            step: Displays so far.
+        """
+
+
+def top_items(scores: Tensor, pool: Tensor, count: int) -> Tensor:
+    """``(num_users, count)`` the items of highest score; of equals the first in the pool."""
+    order = scores.sort(dim=1, descending=True, stable=True).indices[:, :count]
+    return pool[order]
+
+
+class RandomRecommender:
+    """Items at random.
+
+    Args:
+        pool: ``(n,)`` items that may be shown.
+        slate: k.
+        seed: Of the draws.
+    """
+
+    name = "random"
+
+    def __init__(self, pool: Tensor, slate: int, *, seed: int = 0) -> None:
+        self._pool, self._slate, self._seed = pool, slate, seed
+
+    def begin(self, users: SimulatedUsers) -> None:
+        self._generator = torch.Generator().manual_seed(self._seed)
+
+    def choose(self, users: SimulatedUsers, step: int) -> Tensor:
+        scores = torch.rand(users.num_users, len(self._pool), generator=self._generator)
+        return top_items(scores, self._pool, self._slate)
+
+
+class TrackedUser:
+    """The training user model following what the users of another model see and click.
+
+    Args:
+        user: The learned user that a recommender knows.
+        block: Users whose utilities are computed at once.
+    """
+
+    def __init__(self, user: LearnedUser, *, block: int = 256) -> None:
+        self._model, self._block = user.eval().reward, block
+
+    def begin(self, users: SimulatedUsers) -> None:
+        """Start from users who have clicked nothing."""
+        self._carry = self._model.encoder.begin(self._model.features, users.num_users)
+        self._seen = 0
+
+    @torch.no_grad()
+    def utilities(self, users: SimulatedUsers, pool: Tensor) -> tuple[Tensor, Tensor]:
+        """What the model thinks each item is worth to each user now.
+
+        Returns:
+            ``(num_users, n)`` utilities and ``(num_users, n, 3)`` context.
+        """
+        done = int(users.steps.max())
+        while self._seen < done:
+            clicks = users.clicked[:, self._seen]
+            self._carry = self._model.encoder.advance(self._model.features, self._carry, clicks)
+            self._seen += 1
+        context = pool_context(users, pool)
+        hidden, found = self._carry.hidden, []
+        for start in range(0, users.num_users, self._block):
+            part = context[start : start + self._block]
+            owner = torch.arange(len(part)).repeat_interleave(len(pool))
+            items = pool.repeat(len(part))
+            states = hidden[start : start + self._block]
+            values = self._model.utilities(states, items, owner, part.flatten(0, 1))
+            found.append(values.view(len(part), len(pool)))
+        return torch.cat(found), context
+
+
+def pool_context(users: SimulatedUsers, pool: Tensor) -> Tensor:
+    """``(num_users, n, 3)`` of ``SimulatedUsers.context`` for a whole pool, by counting."""
+    width = users.num_items + 1
+    done = max(int(users.steps.max()), 1)
+    clicked = users.clicked[:, :done]
+    shown = users.shown[:, :done].flatten(1)
+    table = torch.zeros(users.num_users, width, 3)
+    table[..., 0].scatter_add_(1, clicked, torch.ones(clicked.shape))
+    table[..., 2].scatter_add_(1, shown, torch.ones(shown.shape))
+    table[..., 1].scatter_(1, users.last_clicks(1), 1.0)
+    context = table[:, pool]
+    context[..., 0].log1p_()
+    context[..., 2].log1p_()
+    return context
+
+
+class GreedyRecommender:
+    """The items of highest utility at this moment, as the training user model sees them.
+
+    Args:
+        user: The training user model.
+        pool: ``(n,)`` items that may be shown.
+        slate: k.
+    """
+
+    name = "greedy"
+
+    def __init__(self, user: LearnedUser, pool: Tensor, slate: int) -> None:
+        self._tracked, self._pool, self._slate = TrackedUser(user), pool, slate
+
+    def begin(self, users: SimulatedUsers) -> None:
+        self._tracked.begin(users)
+
+    def choose(self, users: SimulatedUsers, step: int) -> Tensor:
+        utilities, _ = self._tracked.utilities(users, self._pool)
+        return top_items(utilities, self._pool, self._slate)
+
+
+class SupervisedRanker:
+    """Logistic regression of clicks on item, exposure and what the user did with it before.
+
+    It is fitted to the rows of the logged displays and knows nothing of the displays as sets.
+
+    Args:
+        dataset: The logged displays.
+        users: ``(n,)`` users to fit to.
+        pool: ``(n,)`` items that may be shown.
+        slate: k.
+        penalty: L2 on the items' weights.
+    """
+
+    name = "ranker"
+
+    def __init__(
+        self,
+        dataset: DisplayDataset,
+        users: np.ndarray,
+        pool: Tensor,
+        slate: int,
+        *,
+        penalty: float = 1e-3,
+    ) -> None:
+        self._pool, self._slate = pool, slate
+        batch = EventStore(dataset).batch(users)
+        shown = torch.from_numpy(np.log1p(dataset.counts(users)[0])).float()
+        clicked = torch.zeros(len(batch.items))
+        clicked[batch.clicks[batch.clicks >= 0]] = 1
+        self._item = torch.zeros(dataset.num_items + 1, requires_grad=True)
+        self._rest = torch.zeros(5, requires_grad=True)  # context, exposure, constant
+        self._shown = shown
+        optimizer = torch.optim.LBFGS(
+            [self._item, self._rest], max_iter=_RANKER_STEPS, line_search_fn="strong_wolfe"
+        )
+
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            scores = self._score(batch.items, batch.context)
+            fit = nn.functional.binary_cross_entropy_with_logits(scores, clicked)
+            total = fit + penalty * self._item.square().sum()
+            total.backward()  # type: ignore[no-untyped-call]
+            return total
+
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+
+    def _score(self, items: Tensor, context: Tensor) -> Tensor:
+        rest = context @ self._rest[:3] + self._rest[3] * self._shown[items] + self._rest[4]
+        return self._item[items] + rest
+
+    def begin(self, users: SimulatedUsers) -> None:
+        """Nothing is kept between sessions."""
+
+    @torch.no_grad()
+    def choose(self, users: SimulatedUsers, step: int) -> Tensor:
+        scores = self._score(self._pool, pool_context(users, self._pool))
+        return top_items(scores, self._pool, self._slate)

@@ -1,0 +1,293 @@
+"""Many simulated users, stepped together through one forward pass of a learned user model."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfgan.errors import MfganError
+from mfgan.models.user_model import UserModel
+from mfgan.models.user_state import Carry
+from mfgan.training.user_model.stages import LearnedUser
+
+RewardKind = Literal["utility", "click"]
+
+
+@dataclass(frozen=True)
+class SessionRule:
+    """How long a session lasts.
+
+    Args:
+        kind: ``fixed``: exactly ``length`` displays. ``geometric``: after each display the user
+            leaves with probability ``1 / length``, and after ``4 * length`` at the latest.
+        length: Displays; the mean of the geometric one, its cut apart.
+    """
+
+    kind: Literal["fixed", "geometric"] = "fixed"
+    length: int = 20
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("fixed", "geometric"):
+            raise MfganError(f"session: kind must be fixed or geometric, got {self.kind!r}")
+        if self.length < 1:
+            raise MfganError(f"session: length must be 1 or more, got {self.length}")
+
+    @classmethod
+    def parse(cls, text: str) -> "SessionRule":
+        """Read ``fixed:20`` or ``geometric:10``.
+
+        Raises:
+            MfganError: It is neither.
+        """
+        kind, colon, length = text.partition(":")
+        if not colon or not length.isdigit():
+            raise MfganError(f"session: must be fixed:N or geometric:N, got {text!r}")
+        return cls(kind, int(length))  # type: ignore[arg-type]
+
+    @property
+    def limit(self) -> int:
+        """Displays after which every session is over."""
+        return self.length if self.kind == "fixed" else 4 * self.length
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step did.
+
+    Args:
+        clicks: ``(num_users,)`` int64 item_idx clicked, 0 for none.
+        rewards: ``(num_users,)`` float32.
+        terminated: ``(num_users,)`` bool, the user left.
+        truncated: ``(num_users,)`` bool, the session reached its length.
+    """
+
+    clicks: Tensor
+    rewards: Tensor
+    terminated: Tensor
+    truncated: Tensor
+
+    @property
+    def done(self) -> Tensor:
+        """``(num_users,)`` bool."""
+        return self.terminated | self.truncated
+
+
+class SimulatedUsers:
+    """Users who choose as a learned model says.
+
+    Args:
+        user: The learned user.
+        num_users: How many at once.
+        session: How long each stays.
+        reward: ``utility``: r of the clicked item, 0 for no click (the paper's reward).
+            ``click``: 1 for a click.
+        seed: Of clicks and lengths.
+
+    Attributes:
+        steps: ``(num_users,)`` int64 displays so far in the session.
+        shown: ``(num_users, limit, width)`` int64 item_idx shown at each step; ``width`` grows to
+            the largest display seen.
+        clicked: ``(num_users, limit)`` int64 clicks of each step, 0 for none.
+    """
+
+    def __init__(
+        self,
+        user: LearnedUser,
+        num_users: int,
+        *,
+        session: SessionRule = SessionRule(),
+        reward: RewardKind = "utility",
+        seed: int = 0,
+    ) -> None:
+        if num_users < 1:
+            raise MfganError(f"simulation: num_users must be 1 or more, got {num_users}")
+        if reward not in ("utility", "click"):
+            raise MfganError(f"simulation: reward must be utility or click, got {reward!r}")
+        self.user, self.num_users = user.eval(), num_users
+        self.session, self.reward = session, reward
+        self.device = user.reward.features.dense.device
+        self.num_items = user.reward.features.num_items
+        self._models: dict[str, UserModel] = {"reward": user.reward}
+        if user.policy is not None:
+            self._models["policy"] = user.policy
+        self._carries: dict[str, Carry] = {}
+        self.seed(seed)
+        self.reset()
+
+    def seed(self, seed: int) -> None:
+        """Start the draws of clicks and lengths anew."""
+        self._generator = torch.Generator(self.device).manual_seed(seed)
+
+    @torch.no_grad()
+    def reset(self, which: Tensor | None = None) -> None:
+        """Begin new sessions.
+
+        Args:
+            which: ``(num_users,)`` bool; all if not given.
+        """
+        fresh = {
+            name: model.encoder.begin(model.features, self.num_users)
+            for name, model in self._models.items()
+        }
+        if which is None:
+            limit, device = self.session.limit, self.device
+            self._carries = fresh
+            self.steps = torch.zeros(self.num_users, dtype=torch.int64, device=device)
+            self.shown = torch.zeros(self.num_users, limit, 1, dtype=torch.int64, device=device)
+            self.clicked = torch.zeros(self.num_users, limit, dtype=torch.int64, device=device)
+            return
+        self._carries = {
+            name: _where(which, fresh[name], carry) for name, carry in self._carries.items()
+        }
+        self.steps = self.steps.masked_fill(which, 0)
+        self.shown[which] = 0
+        self.clicked[which] = 0
+
+    def state(self) -> Tensor:
+        """``(num_users, state_dim)``: the state of the model that chooses."""
+        name = "policy" if "policy" in self._models else "reward"
+        return self._carries[name].hidden
+
+    def last_clicks(self, count: int) -> Tensor:
+        """``(num_users, count)`` int64 last clicks, the newest last, 0 where there are fewer."""
+        place = torch.arange(self.clicked.shape[1], device=self.device)
+        order = torch.where(self.clicked > 0, place, -1).sort(dim=1).indices[:, -count:]
+        found = self.clicked.gather(1, order)
+        missing = count - found.shape[1]
+        return torch.nn.functional.pad(found, (missing, 0)) if missing > 0 else found
+
+    def context(self, items: Tensor) -> Tensor:
+        """What each user did with items before, as the user model takes it.
+
+        Args:
+            items: ``(num_users, n)`` int64.
+
+        Returns:
+            ``(num_users, n, 3)`` float32, see `EventBatch`.
+        """
+        done = max(int(self.steps.max()), 1)
+        shown = self.shown[:, :done].flatten(1)
+        clicked = self.clicked[:, :done]
+        last = self.last_clicks(1)
+        counts = (items[:, :, None] == clicked[:, None]).sum(2)
+        seen = (items[:, :, None] == shown[:, None]).sum(2)
+        real = items > 0
+        parts = [(counts * real).log1p(), ((items == last) & real).float(), (seen * real).log1p()]
+        return torch.stack(parts, dim=2)
+
+    def utilities(self, items: Tensor, *, of: str = "reward") -> Tensor:
+        """``(num_users, n)`` utility of items to each user as she is now.
+
+        Args:
+            items: ``(num_users, n)`` int64.
+            of: ``reward``, or ``policy`` where the user has one.
+        """
+        owner = torch.arange(len(items), device=self.device).repeat_interleave(items.shape[1])
+        context = self.context(items).flatten(0, 1)
+        model, hidden = self._models[of], self._carries[of].hidden
+        return model.utilities(hidden, items.flatten(), owner, context).view(items.shape)
+
+    @torch.no_grad()
+    def step(self, items: Tensor) -> StepResult:
+        """Show every user a set of items.
+
+        Args:
+            items: ``(num_users, k)`` int64 item_idx from 1; an item named twice is shown once.
+
+        Returns:
+            What happened. Users who are done stay so until ``reset``.
+
+        Raises:
+            MfganError: An item is not of the catalogue, or the shape is wrong.
+        """
+        if items.dim() != 2 or items.shape[0] != self.num_users or items.shape[1] == 0:
+            raise MfganError(
+                f"simulation: items must be ({self.num_users}, k), got {tuple(items.shape)}"
+            )
+        if int(items.min()) < 1 or int(items.max()) > self.num_items:
+            raise MfganError(f"simulation: items must be within 1..{self.num_items}")
+        items = torch.where(_repeated(items), 0, items)
+        chooser = "policy" if "policy" in self._models else "reward"
+        chosen = self._click(items, self.utilities(items, of=chooser))
+        rewards = (chosen > 0).float()
+        if self.reward == "utility":
+            gains = self.utilities(chosen[:, None])[:, 0]
+            rewards = torch.where(chosen > 0, gains, 0.0)
+        self._remember(items, chosen)
+        for name, model in self._models.items():
+            self._carries[name] = model.encoder.advance(model.features, self._carries[name], chosen)
+        terminated, truncated = self._over()
+        return StepResult(chosen, rewards, terminated, truncated)
+
+    def _click(self, items: Tensor, utilities: Tensor) -> Tensor:
+        """``(num_users,)`` the item that each user clicks, 0 for none."""
+        present = items > 0
+        sizes = present.sum(1)
+        offsets = torch.zeros(self.num_users + 1, dtype=torch.int64, device=self.device)
+        offsets[1:] = sizes.cumsum(0)
+        owner = torch.arange(self.num_users, device=self.device).repeat_interleave(sizes)
+        choice = self.user.choice(utilities[present], offsets, owner)
+        table = torch.zeros_like(utilities)
+        table[present] = choice.rows
+        drawn = torch.rand(self.num_users, 1, generator=self._generator, device=self.device)
+        place = (table.cumsum(1) <= drawn).sum(1)
+        padded = torch.cat([items, torch.zeros_like(items[:, :1])], dim=1)
+        return padded.gather(1, place[:, None])[:, 0]
+
+    def _remember(self, items: Tensor, chosen: Tensor) -> None:
+        wider = items.shape[1] - self.shown.shape[2]
+        if wider > 0:
+            self.shown = torch.nn.functional.pad(self.shown, (0, wider))
+        elif wider < 0:
+            items = torch.nn.functional.pad(items, (0, -wider))
+        everyone = torch.arange(self.num_users, device=self.device)
+        at = self.steps.clamp_max(self.session.limit - 1)
+        self.shown[everyone, at] = items
+        self.clicked[everyone, at] = chosen
+        self.steps = self.steps + 1
+
+    def _over(self) -> tuple[Tensor, Tensor]:
+        truncated = self.steps >= self.session.limit
+        if self.session.kind == "fixed":
+            return torch.zeros_like(truncated), truncated
+        drawn = torch.rand(self.num_users, generator=self._generator, device=self.device)
+        return drawn < 1 / self.session.length, truncated
+
+
+def _repeated(items: Tensor) -> Tensor:
+    """``(num_users, k)`` bool: the item stands further left already."""
+    same = items[:, :, None] == items[:, None, :]
+    return same.tril(-1).any(2)
+
+
+def _where(which: Tensor, fresh: Carry, old: Carry) -> Carry:
+    def pick(new: Tensor | None, kept: Tensor | None) -> Tensor | None:
+        if new is None or kept is None:
+            return None
+        return torch.where(which.view(-1, *[1] * (new.dim() - 1)), new, kept)
+
+    hidden = pick(fresh.hidden, old.hidden)
+    assert hidden is not None
+    return Carry(
+        hidden,
+        pick(fresh.cell, old.cell),
+        pick(fresh.window, old.window),
+        pick(fresh.lengths, old.lengths),
+    )
+
+
+def item_pool(shown: np.ndarray, limit: int = 0) -> Tensor:
+    """The items that a recommender may show: those that fitted users were shown.
+
+    Args:
+        shown: ``(num_items + 1,)`` displays of each item among them.
+        limit: Keep only so many, the most displayed first; 0 keeps all.
+
+    Returns:
+        ``(n,)`` int64 item_idx, ascending.
+    """
+    order = np.argsort(-shown[1:], kind="stable") + 1
+    known = order[shown[order] > 0]
+    return torch.from_numpy(np.sort(known[:limit] if limit else known))
