@@ -121,9 +121,6 @@ class OptimizerConfig(Section):
     average: float = Field(
         default=0.0, ge=0, lt=1, description="decay of the weights' moving average; 0: no"
     )
-    sparse_items: bool = Field(
-        default=False, description="update only the item rows a step touches; sampled losses only"
-    )
 
 
 class StageConfig(Section):
@@ -151,6 +148,21 @@ class PretrainGeneratorConfig(StageConfig):
     )
     gbce_t: float = Field(default=0.75, ge=0, le=1, description="gSASRec's calibration t")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="of softmax")
+    negatives: Literal["uniform", "popularity"] = Field(
+        default="uniform", description="what sampled-softmax draws by; gbce and bce draw uniformly"
+    )
+    sparse_items: bool = Field(
+        default=False, description="update only the item rows that a step reads; not with softmax"
+    )
+
+    @model_validator(mode="after")
+    def _sparse_fits(self) -> "PretrainGeneratorConfig":
+        if self.sparse_items and self.loss == "softmax":
+            raise ValueError("sparse_items must be false with loss softmax, got true")
+        if self.sparse_items and self.optimizer.average:
+            got = self.optimizer.average
+            raise ValueError(f"optimizer.average must be 0 with sparse_items, got {got}")
+        return self
 
 
 class SampleConfig(Section):

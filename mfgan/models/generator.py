@@ -35,6 +35,8 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config
         self.num_items = num_items
+        # Whether looking items up gives their table a gradient of the rows read, not a whole one.
+        self.sparse_gradients = False
         self.item_embedding = nn.Parameter(torch.empty(num_items + 1, config.hidden_dim))
         self.position_embedding: nn.Parameter | None = None
         if config.positions != "none":
@@ -80,13 +82,10 @@ class Generator(nn.Module):
                 f"generator: sessions must hold at most max_len {config.max_len} interactions, "
                 f"got {batch.max_seqlen}"
             )
-        embedded = F.embedding(batch.items, self.item_embedding)
-        places = None
+        embedded = F.embedding(batch.items, self.item_embedding, sparse=self.sparse_gradients)
         if self.position_embedding is not None:
-            places = F.embedding(self._places(batch), self.position_embedding)
+            embedded = embedded + F.embedding(self._places(batch), self.position_embedding)
         dropout_p = config.dropout if rng is not None else 0.0
-        if places is not None:
-            embedded = embedded + places
         x = dropout_residual(embedded, None, dropout_p=dropout_p, rng=rng, site=0)
         for block in self.blocks:
             x = block(x, batch.cu_seqlens, batch.max_seqlen, rng)

@@ -36,7 +36,8 @@ class SelfAttention(nn.Module):
             rng: ``(2,)`` int64, or none for no dropout.
             site: Where in the model this draws.
         """
-        q, k, v = self.qkv(x).view(x.shape[0], 3, self.num_heads, -1).unbind(1)
+        head_dim = x.shape[1] // self.num_heads
+        q, k, v = self.qkv(x).view(x.shape[0], 3, self.num_heads, head_dim).unbind(1)
         attended = varlen_attention(
             q,
             k,

@@ -35,8 +35,9 @@ def softmax_cross_entropy(
     Returns:
         A scalar; gradients flow to ``hidden`` and ``table``, once.
     """
-    loss: Tensor = _SoftmaxCrossEntropy.apply(hidden, table, targets, label_smoothing)
-    return loss
+    return _SoftmaxCrossEntropy.apply(  # type: ignore[no-any-return, no-untyped-call]
+        hidden, table, targets, label_smoothing
+    )
 
 
 class _SoftmaxCrossEntropy(torch.autograd.Function):
@@ -75,7 +76,7 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grad_hidden, grad_table = ctx.saved_tensors
         return grad_hidden * grad, grad_table * grad, None, None
@@ -90,7 +91,7 @@ def _exact_log(chosen: Tensor, hidden: Tensor, items: Tensor, columns: Tensor) -
     """The log of probabilities, those too small for float32 worked out from their logits."""
     (low,) = torch.nonzero(chosen < _TINY, as_tuple=True)
     log_p = chosen.clamp_min(_TINY).log()
-    for rows in low.split(max(1, _CHUNK_ELEMENTS // items.shape[0])):
+    for rows in torch.split(low, max(1, _CHUNK_ELEMENTS // items.shape[0])):
         exact = torch.log_softmax(hidden[rows] @ items.T, 1)
         log_p[rows] = exact.gather(1, columns[rows])[:, 0]
     return log_p
@@ -185,8 +186,9 @@ def candidate_scores(
     Returns:
         ``(n, k)``.
     """
-    scores: Tensor = _CandidateScores.apply(hidden, table, candidates, sparse)
-    return scores
+    return _CandidateScores.apply(  # type: ignore[no-any-return, no-untyped-call]
+        hidden, table, candidates, sparse
+    )
 
 
 class _CandidateScores(torch.autograd.Function):
@@ -203,7 +205,9 @@ class _CandidateScores(torch.autograd.Function):
         ctx.sparse = sparse
         ctx.whole = not sparse and table.shape[0] <= width * _CandidateScores._ITEMS_PER_CANDIDATE
         scores = hidden.new_empty(candidates.shape)
-        for rows in _chunks(hidden.shape[0], table.shape[0] if ctx.whole else width * 64):
+        for rows in _chunks(
+            hidden.shape[0], table.shape[0] if ctx.whole else width * hidden.shape[1]
+        ):
             part, chosen = hidden[rows], candidates[rows]
             if ctx.whole:
                 scores[rows] = (part @ table.T).gather(1, chosen)
@@ -212,7 +216,7 @@ class _CandidateScores(torch.autograd.Function):
         return scores
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         hidden, table, candidates = ctx.saved_tensors
         grad_hidden = torch.empty_like(hidden)

@@ -13,10 +13,13 @@ from torch import Tensor, nn
 
 from mfgan.config import RunConfig, StageConfig
 from mfgan.console import SILENT, Reporter
+from mfgan.training.checkpoint import load_model
 from mfgan.training.optimizer import Optimizer
+from mfgan.training.seeds import derived_seed
 
 if TYPE_CHECKING:
     from mfgan.data.dataset import PreparedDataset
+    from mfgan.models.discriminator import Discriminators
     from mfgan.models.generator import Generator
 
 # Part of every random draw, so that no two stages share one; numbers are never used again.
@@ -28,12 +31,6 @@ STAGE_IDS = {
     "continue-mle": 5,
 }
 _INIT_ID = 0
-
-
-def derived_seed(*parts: int) -> int:
-    """A seed of 62 bits that is a pure function of non-negative ``parts``."""
-    words = np.random.SeedSequence(list(parts)).generate_state(2, np.uint32)
-    return (int(words[0]) | int(words[1]) << 32) >> 2
 
 
 @dataclass
@@ -60,12 +57,33 @@ class StageContext:
 
         if "generator" not in self.models:
             seed = self.init_seed("generator")
-            model = Generator(self.config.generator, self.dataset.num_items, seed=seed)
-            self.models["generator"] = model.to(self.device)
-        model = self.models["generator"]
-        if not isinstance(model, Generator):
-            raise TypeError(f"stage: generator must be a Generator, got {type(model).__name__}")
-        return model
+            made = Generator(self.config.generator, self.dataset.num_items, seed=seed)
+            self.models["generator"] = made.to(self.device)
+        generator = self.models["generator"]
+        if not isinstance(generator, Generator):
+            raise TypeError(f"stage: generator must be a Generator, got {type(generator).__name__}")
+        return generator
+
+    def discriminators(self) -> "Discriminators":
+        """The run's discriminators, made with the run's seed where no stage has made them yet."""
+        from mfgan.models.discriminator import Discriminators
+
+        if "discriminators" not in self.models:
+            factors = [self.dataset.factor(name) for name in self.dataset.factor_names]
+            seed = self.init_seed("discriminators")
+            made = Discriminators(self.config.discriminator, factors, seed=seed)
+            self.models["discriminators"] = made.to(self.device)
+        discriminators = self.models["discriminators"]
+        if not isinstance(discriminators, Discriminators):
+            got = type(discriminators).__name__
+            raise TypeError(f"stage: discriminators must be Discriminators, got {got}")
+        return discriminators
+
+    def load(self, directory: Path) -> None:
+        """Give the run's models the weights that a checkpoint's folder has of them."""
+        for name, make in (("generator", self.generator), ("discriminators", self.discriminators)):
+            if (directory / f"{name}.safetensors").exists():
+                load_model(directory, name, make())
 
     def init_seed(self, model: str) -> int:
         """The seed that the initial weights of ``model`` are drawn from."""
@@ -99,7 +117,7 @@ class Stage(ABC):
 
 
 class OneShotStage(Stage):
-    """A stage without epochs, such as drawing samples: it is done whole or not at all."""
+    """A stage without epochs, such as drawing samples: it is done whole, or done again."""
 
     @abstractmethod
     def run(self, directory: Path) -> None:
@@ -128,6 +146,9 @@ class TrainingStage(Stage):
     name) in its ``__init__``. Its other state must follow from the epoch and step alone, because
     these, the models and the optimizers are all that a checkpoint holds.
     """
+
+    validates_start: ClassVar[bool] = False
+    """Whether the weights that the stage starts from may be its best; for stages that go on."""
 
     settings: StageConfig
     models: dict[str, nn.Module]
@@ -165,6 +186,11 @@ class TrainingStage(Stage):
     @abstractmethod
     def validate(self) -> dict[str, float]:
         """Figures on the validation split; only called where selection is enabled."""
+
+    def load(self, directory: Path) -> None:
+        """Give the models the weights of a checkpoint's folder."""
+        for name, model in self.models.items():
+            load_model(directory, name, model)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

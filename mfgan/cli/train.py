@@ -1,0 +1,115 @@
+"""``mfgan train``: the stages of training on a prepared data set."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+if TYPE_CHECKING:
+    from mfgan.config import RunConfig
+    from mfgan.console import Reporter
+    from mfgan.training import Run
+
+_STAGES = [
+    *("all", "pretrain-generator", "sample", "pretrain-discriminator", "adversarial"),
+    "continue-mle",
+]
+
+
+@click.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option(
+    "--run", "run_dir", type=click.Path(path_type=Path), required=True, help="Run directory."
+)
+@click.option("--preset", type=click.Choice(["tuned", "paper"]), help="Settings to start from.")
+@click.option("--stage", type=click.Choice(_STAGES), default="all", show_default=True)
+@click.option(
+    "--objective",
+    type=click.Choice(["adversarial", "mle"]),
+    help="mle: go on with maximum likelihood for the adversarial stage's budget, as its control.",
+)
+@click.option("--config", type=click.Path(path_type=Path), help="Settings in a TOML file.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="One setting, as a.b=value."
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of everything that is drawn.")
+@click.option("--device", help="cpu, cuda or cuda:N.")
+@click.option("--threads", type=click.IntRange(min=0), help="Threads of the CPU; 0: all cores.")
+@click.option("--init", type=click.Path(path_type=Path), help="Start from another run's weights.")
+@click.option("--resume", is_flag=True, help="Go on with the run from its newest checkpoint.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON document.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def command(
+    dataset: Path,
+    run_dir: Path,
+    preset: str | None,
+    stage: str,
+    objective: str | None,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    device: str | None,
+    threads: int | None,
+    init: Path | None,
+    resume: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Train on the prepared DATASET, one stage or all, into a run directory.
+
+    The settings are those of the preset, then of --config, then of --set and the options here. With
+    --resume and none of them, they are those that the run was begun with.
+    """
+    from mfgan.console import Reporter
+    from mfgan.training import train
+
+    options = {"objective": objective, "seed": seed, "device": device, "threads": threads}
+    extra = [f"{name}={value}" for name, value in options.items() if value is not None]
+    settings = _settings(run_dir, preset, config, [*overrides, *extra], resume)
+    reporter = Reporter(quiet=quiet, stderr=as_json)
+    run = train(
+        dataset, run_dir, settings, stage=stage, init=init, resume=resume, reporter=reporter
+    )
+    _show(run, reporter, as_json)
+
+
+def _settings(
+    run_dir: Path, preset: str | None, file: Path | None, overrides: list[str], resume: bool
+) -> "RunConfig":
+    from mfgan.config import load_config
+
+    stored = run_dir / "config.toml"
+    if resume and preset is None and file is None and stored.exists():
+        return load_config(file=stored, overrides=overrides)
+    return load_config(preset or "tuned", file, overrides)
+
+
+def _show(run: "Run", reporter: "Reporter", as_json: bool) -> None:
+    import json
+
+    rows = []
+    for stage in run.finished_stages:
+        progress = run.store(stage).progress()
+        if progress is not None:
+            best = progress.best
+            rows.append(
+                {
+                    "stage": stage,
+                    "epochs": progress.epoch,
+                    "steps": progress.step,
+                    "seconds": round(progress.elapsed),
+                    "best_epoch": None if best is None else best.epoch,
+                    "best_validation": None if best is None else best.value,
+                }
+            )
+    if as_json:
+        click.echo(json.dumps({"run": str(run.path), "stages": rows}))
+        return
+    columns = ["stage", "epochs", "steps", "seconds", "best epoch", "best validation"]
+    reporter.table(str(run.path), columns, [[_cell(v) for v in row.values()] for row in rows])
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

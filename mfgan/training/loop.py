@@ -1,0 +1,202 @@
+"""Epochs over batches: steps, validation, checkpoints. The same for every training stage."""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mfgan.console import SILENT, Reporter, Task
+from mfgan.errors import MfganError
+from mfgan.training.checkpoint import Best, CheckpointStore, Progress
+from mfgan.training.log import MetricsLog
+from mfgan.training.stage import TrainingStage
+
+
+def run_training(
+    stage: TrainingStage,
+    store: CheckpointStore,
+    log: MetricsLog,
+    *,
+    checkpoint_seconds: float = 60.0,
+    reporter: Reporter = SILENT,
+) -> Progress:
+    """Run a stage to its end, from its newest checkpoint where there is one.
+
+    When this returns, the stage's models hold the weights that it hands on: the best of validation,
+    or the last ones where selection is off.
+
+    Args:
+        stage: What to train.
+        store: Its checkpoints.
+        log: Where the curves go.
+        checkpoint_seconds: Time between two checkpoints within or between epochs.
+        reporter: Where progress goes.
+
+    Returns:
+        Where the stage ended.
+
+    Raises:
+        MfganError: The loss is no longer finite, or a checkpoint does not fit.
+    """
+    return _Loop(stage, store, log, checkpoint_seconds).run(reporter)
+
+
+class _Loop:
+    def __init__(
+        self, stage: TrainingStage, store: CheckpointStore, log: MetricsLog, interval: float
+    ) -> None:
+        self.stage, self.store, self.log, self.interval = stage, store, log, interval
+        self.selects = stage.context.config.selection.enabled
+        self.progress = store.restore(stage.models, stage.optimizers) or Progress()
+        self.unsaved_best: dict[str, dict[str, Tensor]] = {}
+        self.saved_at = time.monotonic()
+        self.before = self.progress.elapsed
+        self.started = time.monotonic()
+
+    def run(self, reporter: Reporter) -> Progress:
+        progress, stage = self.progress, self.stage
+        self.log.rewind(stage.name, progress.step)
+        if not progress.finished:
+            if progress.step == 0 and self.selects and stage.validates_start:
+                self._log_start()
+            with reporter.task(stage.name, stage.num_epochs) as task:
+                task.advance(progress.epoch)
+                while progress.epoch < stage.num_epochs and not progress.finished:
+                    self._epoch(task)
+            self._finish()
+        if best := self.store.best_path():
+            stage.load(best)
+        return progress
+
+    def _epoch(self, task: Task) -> None:
+        progress, stage = self.progress, self.stage
+        batches = stage.batches(progress.epoch)
+        tally = _Tally(progress.sums)
+        begun, tokens = time.monotonic(), 0
+        while progress.batch < len(batches):
+            tokens += self._step(batches, tally)
+            task.advance(0, f"step {progress.batch}/{len(batches)}")
+            if time.monotonic() - self.saved_at >= self.interval:
+                progress.sums = tally.sums()
+                self._save()
+        means = tally.means(len(batches))
+        if not math.isfinite(means["loss"]):
+            raise MfganError(
+                f"{stage.name}: loss must be finite, got {means['loss']} in epoch "
+                f"{progress.epoch + 1}; lower learning_rate or set clip_norm"
+            )
+        name = stage.optimizer_of(progress.epoch)
+        seconds = time.monotonic() - begun
+        progress.epoch, progress.batch, progress.sums = progress.epoch + 1, 0, {}
+        row = {
+            **self._place(),
+            "model": name,
+            **means,
+            "learning_rate": stage.optimizers[name].learning_rate,
+            "tokens_per_second": tokens / max(seconds, 1e-9),
+        }
+        status = f"loss {means['loss']:.4f}"
+        if self._validates():
+            row |= self._validate()
+            metric = stage.selection_metric
+            status += f" {metric} {row['validation'][metric]:.4f}"
+            status += " (best)" if row["best"] else ""
+        self.log.write(row)
+        task.advance(1, status)
+        if time.monotonic() - self.saved_at >= self.interval:
+            self._save()
+
+    def _step(self, batches: Sequence[Any], tally: "_Tally") -> int:
+        progress, stage = self.progress, self.stage
+        optimizer = stage.optimizers[stage.optimizer_of(progress.epoch)]
+        optimizer.zero_grad()
+        output = stage.step(batches[progress.batch], epoch=progress.epoch, step=progress.step)
+        output.loss.backward()  # type: ignore[no-untyped-call]
+        norm = optimizer.step()
+        tally.add({"loss": output.loss.detach(), "grad_norm": norm, **output.metrics})
+        progress.step += 1
+        progress.batch += 1
+        return output.tokens
+
+    def _place(self) -> dict[str, Any]:
+        self.progress.elapsed = self.before + time.monotonic() - self.started
+        return {
+            "stage": self.stage.name,
+            "epoch": self.progress.epoch,
+            "step": self.progress.step,
+            "elapsed": round(self.progress.elapsed, 3),
+        }
+
+    def _validates(self) -> bool:
+        progress, settings = self.progress, self.stage.settings
+        is_last = progress.epoch == self.stage.num_epochs
+        return self.selects and (is_last or progress.epoch % settings.evaluate_every == 0)
+
+    def _log_start(self) -> None:
+        self.log.write({**self._place(), **self._validate()})
+        self._save()
+
+    def _validate(self) -> dict[str, Any]:
+        progress, stage = self.progress, self.stage
+        with stage.averaged():
+            figures = stage.validate()
+            value = figures[stage.selection_metric]
+            best = progress.best
+            is_best = best is None or best.value is None or value > best.value
+            if is_best:
+                self._keep_best(value)
+        progress.stale = 0 if is_best else progress.stale + 1
+        patience = stage.settings.patience
+        progress.finished = patience > 0 and progress.stale >= patience
+        return {"validation": figures, "best": is_best}
+
+    def _keep_best(self, value: float | None) -> None:
+        progress = self.progress
+        progress.best = Best(step=progress.step, epoch=progress.epoch, value=value)
+        self.unsaved_best = {
+            name: {key: tensor.detach().clone() for key, tensor in model.state_dict().items()}
+            for name, model in self.stage.models.items()
+        }
+
+    def _finish(self) -> None:
+        if self.progress.best is None:
+            with self.stage.averaged():
+                self._keep_best(None)
+        self.progress.finished = True
+        self._save()
+
+    def _save(self) -> None:
+        for name, value in self.progress.sums.items():
+            if not math.isfinite(value):
+                raise MfganError(
+                    f"{self.stage.name}: {name} must be finite, got {value} by step "
+                    f"{self.progress.step}; lower learning_rate or set clip_norm"
+                )
+        self._place()
+        if self.unsaved_best and self.progress.best is not None:
+            self.store.save_best(self.progress.best, self.unsaved_best)
+            self.unsaved_best = {}
+        self.store.save(self.progress, self.stage.models, self.stage.optimizers)
+        self.saved_at = time.monotonic()
+
+
+class _Tally:
+    """Sums of scalars over an epoch's steps, kept where the scalars are."""
+
+    def __init__(self, sums: dict[str, float]) -> None:
+        self._sums = {name: torch.tensor(v, dtype=torch.float64) for name, v in sums.items()}
+
+    def add(self, scalars: dict[str, Tensor]) -> None:
+        for name, value in scalars.items():
+            old = self._sums.get(name)
+            wide = value.detach().double()
+            self._sums[name] = wide if old is None else old.to(wide.device) + wide
+
+    def sums(self) -> dict[str, float]:
+        return {name: float(value) for name, value in self._sums.items()}
+
+    def means(self, steps: int) -> dict[str, float]:
+        return {name: value / max(1, steps) for name, value in self.sums().items()}

@@ -1,0 +1,52 @@
+"""The stages of training, by name; each module is imported when its stage is asked for."""
+
+from importlib import import_module
+
+from mfgan.config import Objective
+from mfgan.errors import MfganError, nearest
+from mfgan.training.stage import Stage
+
+_CLASSES = {
+    "pretrain-generator": "pretrain_generator:PretrainGeneratorStage",
+    "sample": "sample:SampleStage",
+    "pretrain-discriminator": "pretrain_discriminator:PretrainDiscriminatorStage",
+    "adversarial": "adversarial:AdversarialStage",
+    "continue-mle": "pretrain_generator:ContinueMleStage",
+}
+# In the order in which one hands its models on to the next.
+STAGE_NAMES = tuple(_CLASSES)
+
+
+def stage_class(name: str) -> type[Stage]:
+    """The class of a stage.
+
+    Raises:
+        MfganError: There is no such stage.
+    """
+    if name not in _CLASSES:
+        known = ["all", *STAGE_NAMES]
+        raise MfganError(
+            f"train: stage must be one of {', '.join(known)}, got {name!r}{nearest(name, known)}"
+        )
+    module, _, attribute = _CLASSES[name].partition(":")
+    found: type[Stage] = getattr(import_module(f"{__name__}.{module}"), attribute)
+    return found
+
+
+def stages_of(stage: str, objective: Objective) -> list[str]:
+    """The stages that ``--stage`` and ``--objective`` together mean, in order.
+
+    Under ``mle``, maximum likelihood goes on in the adversarial stage's place and for its budget,
+    and nothing needs the discriminators.
+
+    Raises:
+        MfganError: There is no such stage.
+    """
+    if stage == "all" and objective == "mle":
+        return ["pretrain-generator", "continue-mle"]
+    if stage == "all":
+        return [name for name in STAGE_NAMES if name != "continue-mle"]
+    if stage == "adversarial" and objective == "mle":
+        return ["continue-mle"]
+    stage_class(stage)
+    return [stage]

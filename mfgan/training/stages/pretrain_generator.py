@@ -1,0 +1,142 @@
+"""Maximum likelihood: the generator's first training, and the adversarial stage's control."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfgan.config import OptimizerConfig, PretrainGeneratorConfig, StageConfig
+from mfgan.data.batch import JaggedBatch
+from mfgan.data.batching import TrainingBatches
+from mfgan.models.generator import Generator
+from mfgan.training.losses import gbce, sampled_softmax, softmax_cross_entropy
+from mfgan.training.optimizer import Optimizer
+from mfgan.training.stage import StageContext, StepOutput, TrainingStage
+from mfgan.training.validation import validate_generator
+
+_NEGATIVES = 1  # what the draw is for
+
+
+class PretrainGeneratorStage(TrainingStage):
+    """Maximum likelihood, or a sampled stand-in for it, of the real next items.
+
+    Args:
+        context: The run's.
+    """
+
+    name: ClassVar[str] = "pretrain-generator"
+
+    def __init__(self, context: StageContext) -> None:
+        super().__init__(context)
+        self.likelihood: PretrainGeneratorConfig = context.config.pretrain_generator
+        self.settings = self._schedule()
+        self.generator: Generator = context.generator()
+        self.generator.sparse_gradients = self.likelihood.sparse_items
+        self.models = {"generator": self.generator}
+        self._batches = TrainingBatches(
+            context.dataset,
+            max_len=context.config.generator.max_len,
+            batch_size=None if self.settings.token_budget else self.settings.batch_size,
+            token_budget=self.settings.token_budget or None,
+            seed=self.seed,
+        )
+        steps = self.num_epochs * len(self._batches.epoch(0))
+        optimizer = Optimizer(
+            dict(self.generator.named_parameters()), self._optimizer_config(), total_steps=steps
+        )
+        self.optimizers = {"generator": optimizer}
+        self._cumulative: np.ndarray | None = None
+
+    def _schedule(self) -> StageConfig:
+        return self.likelihood
+
+    def _optimizer_config(self) -> OptimizerConfig:
+        return self.likelihood.optimizer
+
+    def batches(self, epoch: int) -> Sequence[JaggedBatch]:
+        """All training sessions, shuffled anew each epoch."""
+        return self._batches.epoch(epoch)
+
+    def step(self, batch: JaggedBatch, *, epoch: int, step: int) -> StepOutput:
+        """The loss of one batch, with dropout."""
+        batch = batch.to(self.context.device)
+        if batch.targets is None:
+            raise ValueError(f"{self.name}: batch must have targets, got none")
+        hidden = self.generator(batch, rng=self.rng_at(step))
+        return StepOutput(self._loss(hidden, batch.targets, step), tokens=batch.total_tokens)
+
+    def _loss(self, hidden: Tensor, targets: Tensor, step: int) -> Tensor:
+        settings, table = self.likelihood, self.generator.item_table
+        if settings.loss == "softmax":
+            smoothing = settings.label_smoothing
+            return softmax_cross_entropy(hidden, table, targets, label_smoothing=smoothing)
+        if settings.loss == "sampled-softmax":
+            negatives, log_expected = self._shared_negatives(step)
+            return sampled_softmax(
+                hidden, table, targets, negatives, log_expected, sparse=settings.sparse_items
+            )
+        count, t = (1, 0.0) if settings.loss == "bce" else (settings.num_negatives, settings.gbce_t)
+        negatives = self._negatives_of(targets, count, step)
+        return gbce(hidden, table, targets, negatives, t=t, sparse=settings.sparse_items)
+
+    def _shared_negatives(self, step: int) -> tuple[Tensor, Tensor]:
+        """``(num_negatives,)`` items for all rows and the logs of their expected counts."""
+        settings, num_items = self.likelihood, self.context.dataset.num_items
+        rng = self.numpy_at(_NEGATIVES, step)
+        if settings.negatives == "uniform":
+            drawn = rng.integers(1, num_items + 1, settings.num_negatives)
+            share = np.full(settings.num_negatives, 1 / num_items)
+        else:
+            if self._cumulative is None:
+                # Every item may be drawn, those without a training interaction as well.
+                self._cumulative = np.cumsum(self.context.dataset.train_counts()[1:] + 1)
+            total = self._cumulative[-1]
+            ticks = rng.integers(0, total, settings.num_negatives)
+            drawn = np.searchsorted(self._cumulative, ticks, side="right") + 1
+            share = np.diff(self._cumulative, prepend=0)[drawn - 1] / total
+        log_expected = np.log(share * settings.num_negatives)
+        device = self.context.device
+        return (
+            torch.from_numpy(drawn).to(device),
+            torch.from_numpy(log_expected).to(device, torch.float32),
+        )
+
+    def _negatives_of(self, targets: Tensor, count: int, step: int) -> Tensor:
+        """``(total_tokens, count)`` items drawn uniformly, any but the token's target."""
+        draws = torch.randint(
+            1,
+            max(2, self.context.dataset.num_items),
+            (targets.shape[0], count),
+            generator=self.generator_at(_NEGATIVES, step),
+        ).to(targets.device)
+        # Numbers from the target on move up by one, so that all others are equally likely.
+        return draws + (draws >= targets[:, None])
+
+    def validate(self) -> dict[str, float]:
+        """Full ranking of the validation items."""
+        return validate_generator(self.context, self.generator)
+
+
+class ContinueMleStage(PretrainGeneratorStage):
+    """As many further epochs of maximum likelihood as the adversarial stage would spend.
+
+    A gain of the adversarial stage counts only over this. Loss as in pre-training; schedule, batch
+    size, optimizer and patience are the adversarial stage's.
+    """
+
+    name: ClassVar[str] = "continue-mle"
+    validates_start: ClassVar[bool] = True
+
+    def _schedule(self) -> StageConfig:
+        return self.context.config.adversarial
+
+    def _optimizer_config(self) -> OptimizerConfig:
+        return self.context.config.adversarial.generator_optimizer
+
+    @property
+    def num_epochs(self) -> int:
+        """The generator's epochs in all turns together."""
+        budget = self.context.config.adversarial
+        return budget.turns * budget.generator_epochs

@@ -1,0 +1,185 @@
+"""``train``: the stages of a run, one after the other, each from its newest checkpoint."""
+
+import ctypes
+import sys
+from pathlib import Path
+
+import torch
+
+from mfgan.config import Objective, RunConfig
+from mfgan.console import SILENT, Reporter
+from mfgan.data.dataset import PreparedDataset
+from mfgan.errors import MfganError
+from mfgan.files import exclusive
+from mfgan.training.checkpoint import Progress, load_model
+from mfgan.training.log import MetricsLog
+from mfgan.training.loop import run_training
+from mfgan.training.run import Run
+from mfgan.training.stage import OneShotStage, StageContext, TrainingStage
+from mfgan.training.stages import STAGE_NAMES, stage_class, stages_of
+
+# mallopt's names in malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+# What may change when a run goes on: none of it changes a weight.
+_FREE = {"device", "threads", "objective", "checkpoint_seconds", "keep_checkpoints", "tensorboard"}
+# Settings that only one stage reads may change until that stage has begun.
+_OWNERS = {
+    "sample": ("sample", "pretrain-discriminator", "adversarial"),
+    "pretrain_generator": ("pretrain-generator", "continue-mle"),
+    "pretrain_discriminator": ("pretrain-discriminator", "adversarial"),
+    "discriminator": ("pretrain-discriminator", "adversarial"),
+    "adversarial": ("adversarial", "continue-mle"),
+}
+
+
+def train(
+    dataset: PreparedDataset | str | Path,
+    run: str | Path,
+    config: RunConfig | None = None,
+    *,
+    stage: str = "all",
+    objective: Objective | None = None,
+    init: str | Path | None = None,
+    resume: bool = False,
+    reporter: Reporter = SILENT,
+) -> Run:
+    """Train into a run directory.
+
+    Args:
+        dataset: A prepared data set, or its directory.
+        run: The run directory. It must be new, or hold earlier stages only, or be gone on with.
+        config: Settings; the ``tuned`` preset where None, or with ``resume`` those of the run.
+        stage: ``all`` or the name of one.
+        objective: Replaces ``config.objective``.
+        init: Another run of the same data set whose weights to start from.
+        resume: Go on from the newest checkpoints; finished stages are left alone.
+        reporter: Where progress goes.
+
+    Returns:
+        The run.
+
+    Raises:
+        MfganError: The directory is in use, holds another run, or a setting does not fit.
+
+    Example:
+        >>> train("data/ml-1m", "runs/mle", load_config(), objective="mle")
+    """
+    path = Path(run)
+    if not isinstance(dataset, PreparedDataset):
+        dataset = PreparedDataset.open(dataset)
+    if resume and not (path / "run.json").exists():
+        raise MfganError(f"{path}: must be a run to --resume, found none")
+    if path.exists() and not (path / "run.json").exists() and _holds_anything(path):
+        raise MfganError(f"{path}: must be a run directory or new, found other files in it")
+    if config is None:
+        config = Run.open(path).config if resume else RunConfig()
+    if objective is not None:
+        config = config.model_copy(update={"objective": objective})
+    stages = stages_of(stage, config.objective)
+    with exclusive(path):
+        opened = _claim(path, dataset, config, stages, init, resume)
+        _prepare_process(config)
+        context = StageContext(dataset, config, _device(config.device), reporter=reporter)
+        for name in stages:
+            if not opened.has_finished(name):
+                _hand_on(context, opened, name)
+                _run_stage(name, context, opened)
+    return opened
+
+
+def _holds_anything(path: Path) -> bool:
+    return not path.is_dir() or any(entry.name != ".lock" for entry in path.iterdir())
+
+
+def _claim(
+    path: Path,
+    dataset: PreparedDataset,
+    config: RunConfig,
+    stages: list[str],
+    init: str | Path | None,
+    resume: bool,
+) -> Run:
+    if not (path / "run.json").exists():
+        start = None if init is None else str(Path(init).resolve())
+        if start is not None:
+            Run.open(start).check_dataset(dataset)
+        return Run.create(path, dataset, config, start)
+    run = Run.open(path)
+    run.check_dataset(dataset)
+    begun = [stage for stage in STAGE_NAMES if run.has_begun(stage)]
+    if init is not None:
+        raise MfganError(f"{path}: must be a new run to start with --init, found one already there")
+    if not resume and (again := [stage for stage in stages if stage in begun]):
+        raise MfganError(
+            f"{path}: already holds stage {again[0]}; go on with --resume or choose another --run"
+        )
+    for name in run.config.differences(config):
+        owners = _OWNERS.get(name.partition(".")[0], STAGE_NAMES)
+        if name not in _FREE and any(stage in begun for stage in owners):
+            raise MfganError(f"{path}: {name} must be what the run was begun with, got another")
+    run.write_config(config)
+    return run
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise MfganError(f"train: device must be one torch has, got {name!r}: {reason}") from None
+    return device
+
+
+def _prepare_process(config: RunConfig) -> None:
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    if sys.platform == "linux":
+        # glibc hands blocks above a threshold straight back to the kernel, and every step would
+        # fault the same pages in again; 32 MiB is the largest threshold that it takes.
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            libc.mallopt(_M_MMAP_THRESHOLD, 1 << 25)
+            libc.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+
+
+def _hand_on(context: StageContext, run: Run, stage: str) -> None:
+    """Give the models what the stages before ``stage`` left, ``--init`` the first of them."""
+    context.models.clear()
+    if run.init is not None:
+        source = Run.open(run.init)
+        for model in ("generator", "discriminators"):
+            if path := source.weights(model):
+                load_model(path, model, getattr(context, model)())
+    for before in STAGE_NAMES[: STAGE_NAMES.index(stage)]:
+        # Continued likelihood stands in the adversarial stage's place, not after it.
+        if before != "adversarial" and (path := run.store(before).best_path()):
+            context.load(path)
+    needed = [] if stage == "pretrain-generator" else ["generator"]
+    needed += ["discriminators"] if stage == "adversarial" else []
+    for model in needed:
+        if model not in context.models:
+            raise MfganError(
+                f"{run.path}: stage {stage} must find a trained {model.rstrip('s')}, found none; "
+                "run the stages before it or pass --init"
+            )
+
+
+def _run_stage(name: str, context: StageContext, run: Run) -> None:
+    stage = stage_class(name)(context)
+    store = run.store(name)
+    if isinstance(stage, OneShotStage):
+        stage.run(run.stage_directory(name))
+        store.save(Progress(finished=True), {}, {})
+    elif isinstance(stage, TrainingStage):
+        folder = run.path / "tensorboard" if context.config.tensorboard else None
+        log = MetricsLog(run.metrics_path, tensorboard=folder)
+        run_training(
+            stage,
+            store,
+            log,
+            checkpoint_seconds=context.config.checkpoint_seconds,
+            reporter=context.reporter,
+        )
+        log.close()
