@@ -27,4 +27,5 @@ class GeneratorScorer:
         batch = batch.to(self._device)
         hidden = self._generator(batch)[batch.last_tokens()]
         # The reserved column 0 is nobody's business here, so the plain product will do.
-        return hidden @ self._generator.item_table.T
+        scores: Tensor = hidden @ self._generator.item_table.T
+        return scores

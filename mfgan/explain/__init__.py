@@ -1,0 +1,6 @@
+"""Which factors spoke for an item, step by step through a history and for each recommendation."""
+
+from mfgan.explain.explainer import Explainer, Explanation
+from mfgan.explain.judgement import Judge, Judgements
+
+__all__ = ["Explainer", "Explanation", "Judge", "Judgements"]

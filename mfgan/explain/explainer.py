@@ -1,0 +1,176 @@
+"""Explaining a history and its recommendations by a run's discriminators."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from mfgan.data.columns import ITEM_ID, ITEM_IDX, TIMESTAMP, TITLE
+from mfgan.explain.judgement import Judge, Judgements, describe
+from mfgan.recommend import PROBABILITY, RANK, SCORE, Recommender, Session
+
+if TYPE_CHECKING:
+    from mfgan.training.run import Run
+
+STEP = "step"
+LEADING = "leading"
+JUDGEMENT = "judgement"
+REASONS = "reasons"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One history explained.
+
+    Args:
+        name: The user's external id, or the session's name.
+        factor_names: The factors, in the order of all columns.
+        history: A row a judged step: ``step`` (from 1, the place in the history), ``item_id``,
+            ``title`` and, where known, ``timestamp``.
+        history_judgements: Of the same rows.
+        recommendations: A row an item, as ``Recommender.recommend`` gives them.
+        recommendation_judgements: Of the same rows.
+        details: Everything, ready for JSON.
+    """
+
+    name: str
+    factor_names: tuple[str, ...]
+    history: pl.DataFrame
+    history_judgements: Judgements
+    recommendations: pl.DataFrame
+    recommendation_judgements: Judgements
+    details: dict[str, Any]
+
+    def to_frame(self) -> pl.DataFrame:
+        """A row a factor of each judged item: ``part`` (``history`` or ``recommendation``),
+        ``place`` (the step or the rank), ``item_id``, ``title``, ``factor``, ``value``, ``logit``,
+        ``probability``, ``weight``, ``share``, ``leading``."""
+        rows = []
+        for part, place in (("history", STEP), ("recommendations", RANK)):
+            for entry in self.details[part]:
+                head = {
+                    "part": part.removesuffix("s"),
+                    "place": entry[place],
+                    ITEM_ID: entry[ITEM_ID],
+                    TITLE: entry[TITLE],
+                }
+                rows += [
+                    {**head, **factor, LEADING: factor["factor"] == entry[LEADING]}
+                    for factor in entry["factors"]
+                ]
+        return pl.DataFrame(rows)
+
+
+class Explainer:
+    """Explains with a trained run that has discriminators.
+
+    Args:
+        run: A run, or its directory.
+        stage: Whose weights; of the last stage that has been trained where None.
+        device: Where the models compute.
+
+    Example:
+        >>> explanation = Explainer("runs/ml-1m").explain(user="42", k=5)
+        >>> explanation.to_frame()
+    """
+
+    def __init__(
+        self, run: "Run | str | Path", *, stage: str | None = None, device: str = "cpu"
+    ) -> None:
+        self.recommender = Recommender(run, stage=stage, device=device)
+        self.dataset = self.recommender.dataset
+        discriminators = self.recommender.run.discriminators(stage)
+        self.judge = Judge(discriminators, device=device)
+        self._factors = [self.dataset.factor(name) for name in self.judge.factor_names]
+        self._combination = {
+            "kind": discriminators.config.combination,
+            "sharpness": discriminators.config.sharpness,
+        }
+
+    def explain(
+        self,
+        *,
+        user: object = None,
+        session: "Session | list[object] | None" = None,
+        k: int = 10,
+        steps: int = 50,
+    ) -> Explanation:
+        """Explain a user's history and what she is recommended.
+
+        Args:
+            user: An external user id of the data set.
+            session: Instead, a history of external item ids.
+            k: How many recommendations.
+            steps: The last so many steps of the history are judged. The first item of a history
+                has nothing before it and is never judged.
+
+        Raises:
+            MfganError: An unknown user, no known item, or an argument out of range.
+        """
+        if session is None:
+            history = self.recommender.user(user)
+        else:
+            given = isinstance(session, Session)
+            history = session if given else self.recommender.session(session)  # type: ignore[assignment,arg-type]
+        first = max(1, len(history.items) - max(steps, 0))
+        judged = self.judge.history(history.items, first=first)
+        table = self.recommender.rank([history], k=k)
+        items = table[ITEM_IDX].to_numpy().astype(np.int64)
+        wanted = self.judge.candidates(history.items, items)
+        history_table = self._history_table(history, first, user if session is None else None)
+        return Explanation(
+            name=history.name,
+            factor_names=self.judge.factor_names,
+            history=history_table,
+            history_judgements=judged,
+            recommendations=table.drop("session", ITEM_IDX),
+            recommendation_judgements=wanted,
+            details={
+                "name": history.name,
+                "unknown_items": list(history.unknown),
+                "factors": list(self.judge.factor_names),
+                "combination": self._combination,
+                "history": self._entries(history_table, judged),
+                "recommendations": self._entries(
+                    table.select(RANK, ITEM_ID, TITLE, SCORE, PROBABILITY), wanted
+                ),
+            },
+        )
+
+    def reasons(self, sessions: list[Session], table: pl.DataFrame) -> pl.DataFrame:
+        """Add ``judgement``, ``leading`` and ``reasons`` to what ``Recommender.rank`` gave."""
+        judged: list[dict[str, Any]] = []
+        # Rows come in the order of the sessions; names may repeat, so they are counted by rank.
+        bounds = [*np.flatnonzero(table[RANK].to_numpy() == 1).tolist(), table.height]
+        items = table[ITEM_IDX].to_numpy().astype(np.int64)
+        for session, start, end in zip(sessions, bounds[:-1], bounds[1:], strict=True):
+            judgements = self.judge.candidates(session.items, items[start:end])
+            judged += describe(judgements, self.judge.factor_names, self._factors)
+        return table.with_columns(
+            pl.Series(JUDGEMENT, [entry[JUDGEMENT] for entry in judged], pl.Float64),
+            pl.Series(LEADING, [entry[LEADING] for entry in judged], pl.String),
+            pl.Series(REASONS, [entry["factors"] for entry in judged]),
+        )
+
+    def _history_table(self, history: Session, first: int, user: object) -> pl.DataFrame:
+        items = history.items[first:]
+        columns = {
+            STEP: np.arange(first + 1, len(history.items) + 1),
+            ITEM_ID: self.dataset.item_ids.take(items),
+            TITLE: self.dataset.item_titles.take(items),
+        }
+        if user is not None and self.dataset.timestamps is not None:
+            index = self.dataset.user_idx(str(user))
+            start, end = (int(self.dataset.offsets[index + place]) for place in (0, 1))  # type: ignore[operator]
+            columns[TIMESTAMP] = pl.Series(
+                self.dataset.timestamps[start + first : end], dtype=pl.Datetime("ms")
+            )
+        return pl.DataFrame(columns)
+
+    def _entries(self, table: pl.DataFrame, judged: Judgements) -> list[dict[str, Any]]:
+        if TIMESTAMP in table.columns:
+            table = table.with_columns(pl.col(TIMESTAMP).dt.to_string("iso"))
+        described = describe(judged, self.judge.factor_names, self._factors)
+        return [{**row, **found} for row, found in zip(table.to_dicts(), described, strict=True)]

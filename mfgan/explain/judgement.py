@@ -1,0 +1,174 @@
+"""What every factor's discriminator says of what a user took, and of what she is recommended."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mfgan.data.batch import JaggedBatch
+from mfgan.data.factors import Factor
+from mfgan.models.discriminator import factor_weights
+
+if TYPE_CHECKING:
+    from mfgan.models.discriminator import Discriminators
+
+_JUDGED_AT_ONCE = 1024
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """The factors' judgements of some items, each after a history.
+
+    Args:
+        items: ``(n,)`` int64 item_idx.
+        logits: ``(n, num_factors)`` float32, ``y_j``.
+        probabilities: ``(n, num_factors)`` float32, ``sigmoid(y_j)``: how real the item looks.
+        weights: ``(n, num_factors)`` float32, ``w_j``; a row adds up to 1.
+    """
+
+    items: npt.NDArray[np.int64]
+    logits: Floats
+    probabilities: Floats
+    weights: Floats
+
+    @property
+    def combined(self) -> Floats:
+        """``(n,)`` float32, ``Q = sum_j w_j sigmoid(y_j)``."""
+        total: Floats = (self.weights * self.probabilities).sum(axis=1)
+        return total
+
+    @property
+    def shares(self) -> Floats:
+        """``(n, num_factors)`` float32, ``w_j sigmoid(y_j) / Q``; a row adds up to 1."""
+        parts = self.weights * self.probabilities
+        # All judgements may underflow to 0 together; then no factor leads.
+        total = parts.sum(axis=1, keepdims=True)
+        even = np.full_like(parts, 1.0 / parts.shape[1])
+        shares: Floats = np.divide(parts, total, out=even, where=total > 0)
+        return shares
+
+    @property
+    def leading(self) -> npt.NDArray[np.int64]:
+        """``(n,)`` the factor with the largest share, the first of equals."""
+        places: npt.NDArray[np.int64] = self.shares.argmax(axis=1)
+        return places
+
+
+class Judge:
+    """Asks the discriminators.
+
+    Args:
+        discriminators: The trained ones.
+        device: Where they live.
+    """
+
+    def __init__(
+        self, discriminators: "Discriminators", *, device: torch.device | str = "cpu"
+    ) -> None:
+        self._discriminators = discriminators.to(device).eval()
+        self._device = torch.device(device)
+
+    @property
+    def factor_names(self) -> tuple[str, ...]:
+        """The factors, in the order of all columns here."""
+        return self._discriminators.factor_names
+
+    def history(self, items: npt.NDArray[np.int32], *, first: int = 1) -> Judgements:
+        """Judge each step of a history by what went before it.
+
+        Args:
+            items: ``(n,)`` item_idx, chronological.
+            first: The first place judged, counted from 0; the item at place 0 has no history.
+        """
+        first = max(1, first)
+        places = np.arange(first - 1, len(items) - 1)
+        return self._judge(items, places, items[first:, None].astype(np.int64))
+
+    def candidates(
+        self, items: npt.NDArray[np.int32], candidates: npt.NDArray[np.int64]
+    ) -> Judgements:
+        """Judge candidates for the place after a history.
+
+        Args:
+            items: ``(n,)`` item_idx, chronological, at least one.
+            candidates: ``(m,)`` item_idx.
+        """
+        return self._judge(items, np.array([len(items) - 1]), candidates[None, :])
+
+    @torch.inference_mode()
+    def _judge(
+        self,
+        items: npt.NDArray[np.int32],
+        places: npt.NDArray[np.int64],
+        candidates: npt.NDArray[np.int64],
+    ) -> Judgements:
+        batch = JaggedBatch.from_sequences([items], max_len=max(1, len(items))).to(self._device)
+        parts = [
+            self._discriminators(
+                batch,
+                torch.from_numpy(places[start : start + _JUDGED_AT_ONCE]).to(self._device),
+                torch.from_numpy(candidates[start : start + _JUDGED_AT_ONCE]).to(self._device),
+            ).flatten(0, 1)
+            for start in range(0, len(places), _JUDGED_AT_ONCE)
+        ]
+        empty = torch.zeros(0, len(self.factor_names), device=self._device)
+        logits: Tensor = torch.cat([empty, *parts])
+        weights = factor_weights(
+            logits,
+            sharpness=self._discriminators.config.sharpness,
+            mixture=self._discriminators.mixture,
+        )
+        return Judgements(
+            items=candidates.ravel(),
+            logits=logits.cpu().numpy(),
+            probabilities=logits.sigmoid().cpu().numpy(),
+            weights=weights.cpu().numpy(),
+        )
+
+
+def value_labels(factors: Sequence[Factor], item: int) -> list[str]:
+    """What each factor calls an item's value; a vector has no name, so it is an empty string."""
+    return [_value_label(factor, item) for factor in factors]
+
+
+def _value_label(factor: Factor, item: int) -> str:
+    if factor.kind == "dense":
+        return ""
+    if factor.offsets is None:
+        return factor.labels[int(factor.values[item])]
+    bag = factor.values[factor.offsets[item] : factor.offsets[item + 1]]
+    return ", ".join(factor.labels[int(value)] for value in bag)
+
+
+def describe(
+    judgements: Judgements, names: Sequence[str], factors: Sequence[Factor]
+) -> list[dict[str, Any]]:
+    """The judgements ready for JSON: one mapping an item with ``judgement``, ``leading``, and
+    ``factors``, a list of ``factor, value, logit, probability, weight, share``."""
+    rows = []
+    combined, shares, leading = judgements.combined, judgements.shares, judgements.leading
+    for row, item in enumerate(judgements.items.tolist()):
+        columns = zip(
+            names,
+            value_labels(factors, item),
+            judgements.logits[row].tolist(),
+            judgements.probabilities[row].tolist(),
+            judgements.weights[row].tolist(),
+            shares[row].tolist(),
+            strict=True,
+        )
+        keys = ("factor", "value", "logit", "probability", "weight", "share")
+        rows.append(
+            {
+                "judgement": float(combined[row]),
+                "leading": names[int(leading[row])],
+                "factors": [dict(zip(keys, column, strict=True)) for column in columns],
+            }
+        )
+    return rows

@@ -1,0 +1,204 @@
+"""What to recommend next: to users of the data set, or to sessions never seen before."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from torch import Tensor
+
+from mfgan.data.batch import JaggedBatch
+from mfgan.data.columns import ITEM_ID, ITEM_IDX, TITLE, USER_ID
+from mfgan.errors import MfganError, nearest
+from mfgan.evaluation.scan import Excluded, Scan, scan_block
+from mfgan.evaluation.scorers import GeneratorScorer
+
+if TYPE_CHECKING:
+    from mfgan.data.dataset import PreparedDataset
+    from mfgan.training.run import Run
+
+SESSION = "session"
+RANK = "rank"
+SCORE = "score"
+PROBABILITY = "probability"
+
+_BLOCK_BYTES = 64 << 20  # scores held at once
+
+
+@dataclass(frozen=True)
+class Session:
+    """A history to recommend for.
+
+    Args:
+        name: A user's external id, or the place of a session among those given.
+        items: ``(n,)`` int32 item_idx, chronological.
+        unknown: External ids that the catalogue lacks, in order; they were skipped.
+    """
+
+    name: str
+    items: npt.NDArray[np.int32]
+    unknown: tuple[str, ...] = ()
+
+
+class Recommender:
+    """Recommends with a trained run. Items that a history holds are never recommended again.
+
+    Args:
+        run: A run, or its directory.
+        stage: Whose weights; of the last stage that has been trained where None.
+        device: Where the generator computes.
+
+    Example:
+        >>> recommender = Recommender("runs/ml-1m")
+        >>> recommender.recommend(users=["42"], k=5)
+        >>> recommender.recommend(sessions=[["1193", "661"], ["3408"]])
+    """
+
+    def __init__(
+        self, run: "Run | str | Path", *, stage: str | None = None, device: str = "cpu"
+    ) -> None:
+        if isinstance(run, (str, Path)):
+            from mfgan.training.run import Run
+
+            run = Run.open(run)
+        self.run = run
+        self.dataset: PreparedDataset = self.run.dataset
+        generator = self.run.generator(stage).to(device).eval()
+        self._score = GeneratorScorer(generator, device=device)
+        self._max_len: int = generator.config.max_len
+
+    def user(self, user_id: object) -> Session:
+        """The whole history of a user of the data set.
+
+        Raises:
+            MfganError: The data set has no such user.
+        """
+        user = self.dataset.user_idx(str(user_id))
+        if user is None:
+            raise MfganError(
+                f"recommend: user {str(user_id)!r} must be in the data set, found none"
+            )
+        return Session(str(user_id), np.asarray(self.dataset.history(user, "all"), np.int32))
+
+    def session(self, item_ids: Sequence[object], *, name: str = "0") -> Session:
+        """A history given by external item ids, chronological; unknown ones are skipped.
+
+        Raises:
+            MfganError: No item of it is known.
+        """
+        names = [str(item) for item in item_ids]
+        found = [self.dataset.item_idx(item) for item in names]
+        known = [item for item in found if item is not None]
+        unknown = tuple(n for n, item in zip(names, found, strict=True) if item is None)
+        if not known:
+            raise MfganError(
+                "recommend: a session must hold an item of the catalogue, got "
+                f"{', '.join(names[:5]) or 'none'}"
+            )
+        return Session(name, np.array(known, np.int32), unknown)
+
+    def recommend(
+        self,
+        *,
+        users: Sequence[object] | None = None,
+        sessions: Any = None,
+        k: int = 10,
+    ) -> pl.DataFrame:
+        """The best items for each user or session.
+
+        Args:
+            users: External user ids of the data set.
+            sessions: Histories as sequences of external item ids; or a table with the columns
+                ``session`` and ``item_id``, rows in chronological order, as Polars, pandas or
+                anything else that speaks the Arrow C stream.
+            k: How many items each; fewer where the catalogue has no more unseen ones.
+
+        Returns:
+            A row an item: ``user_id`` or ``session``, ``rank`` from 1, ``item_id``, ``title``,
+            ``score`` (the generator's logit) and ``probability`` (its softmax over the items that
+            the history does not hold).
+
+        Raises:
+            MfganError: Not exactly one of ``users`` and ``sessions``, an unknown user, a session
+                without a known item, or ``k`` below 1.
+        """
+        if (users is None) == (sessions is None):
+            raise MfganError("recommend: give either users or sessions")
+        if users is not None:
+            return self.rank([self.user(user) for user in users], k=k).rename({SESSION: USER_ID})
+        given = list(_read_sessions(sessions))
+        return self.rank([self.session(items, name=name) for name, items in given], k=k)
+
+    def rank(self, sessions: Sequence[Session], *, k: int = 10) -> pl.DataFrame:
+        """As ``recommend``, for histories already looked up, with ``item_idx`` beside the id."""
+        if k < 1:
+            raise MfganError(f"recommend: k must be at least 1, got {k}")
+        step = max(1, _BLOCK_BYTES // (4 * (self.dataset.num_items + 1)))
+        parts = [
+            self._block(sessions[first : first + step], k)
+            for first in range(0, max(len(sessions), 1), step)
+        ]
+        return pl.concat(parts)
+
+    @torch.inference_mode()
+    def _block(self, sessions: Sequence[Session], k: int) -> pl.DataFrame:
+        histories = [session.items for session in sessions]
+        batch = JaggedBatch.from_sequences(histories, max_len=self._max_len)
+        scores = self._score(batch).float()
+        ends = np.cumsum([len(history) for history in histories], dtype=np.int64)
+        lengths = np.diff(ends, prepend=0)
+        seen = Excluded(np.concatenate([np.zeros(0, np.int32), *histories]), ends - lengths, ends)
+        scan = scan_block(scores, np.zeros(len(sessions), np.int64), seen, k)
+        if scan.bad.any():
+            raise MfganError("recommend: scores must be finite, got NaN or infinity")
+        total = _log_total(scores, seen)
+        return self._frame(sessions, scan, total)
+
+    def _frame(
+        self, sessions: Sequence[Session], scan: Scan, total: npt.NDArray[np.float32]
+    ) -> pl.DataFrame:
+        rows, places = np.nonzero(scan.top)
+        items = scan.top[rows, places]
+        scores = scan.top_scores[rows, places]
+        names = pl.Series(SESSION, [session.name for session in sessions], dtype=pl.String)
+        return pl.DataFrame(
+            {
+                SESSION: names.gather(rows),
+                RANK: (places + 1).astype(np.int32),
+                ITEM_IDX: items,
+                ITEM_ID: self.dataset.item_ids.take(items),
+                TITLE: self.dataset.item_titles.take(items),
+                SCORE: scores,
+                PROBABILITY: np.exp(scores - total[rows]),
+            }
+        )
+
+
+def _log_total(scores: Tensor, seen: Excluded) -> npt.NDArray[np.float32]:
+    masked = scores.clone()
+    lengths = seen.ends - seen.starts
+    rows = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths))
+    items = torch.from_numpy(seen.items.astype(np.int64))
+    masked[rows.to(scores.device), items.to(scores.device)] = -torch.inf
+    masked[:, 0] = -torch.inf
+    total: npt.NDArray[np.float32] = masked.logsumexp(dim=1).cpu().numpy()
+    return total
+
+
+def _read_sessions(sessions: Any) -> Iterator[tuple[str, list[str]]]:
+    if not hasattr(sessions, "__arrow_c_stream__"):
+        yield from ((str(place), list(items)) for place, items in enumerate(sessions))
+        return
+    frame = pl.DataFrame(sessions)
+    for column in (SESSION, ITEM_ID):
+        if column not in frame.columns:
+            raise MfganError(
+                f"recommend: a table of sessions must have the column {column}, got "
+                f"{', '.join(frame.columns)}{nearest(column, frame.columns)}"
+            )
+    for (name,), part in frame.group_by(SESSION, maintain_order=True):
+        yield str(name), part[ITEM_ID].cast(pl.String).to_list()

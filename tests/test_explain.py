@@ -1,0 +1,146 @@
+"""Explanations: the figures against a plain computation, and the pictures."""
+
+import json
+from math import exp
+
+import numpy as np
+import pytest
+import torch
+from made import made_dataset
+from made_run import UntrainedRun
+
+from mfgan.data.batch import JaggedBatch
+from mfgan.errors import MfganError
+from mfgan.explain import Explainer, Judgements
+from mfgan.explain.plot import save_plot
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return UntrainedRun(made_dataset(tmp_path_factory.mktemp("data"), min_len=5))
+
+
+@pytest.fixture(scope="module")
+def explanation(run):
+    return Explainer(run).explain(user="u0003", k=4)
+
+
+def judge_one(run, history, item):
+    """Every factor's logit, with the history as a session of its own."""
+    batch = JaggedBatch.from_sequences([history], max_len=99)
+    last = torch.tensor([len(history) - 1])
+    with torch.no_grad():
+        return run.discriminators()(batch, last, torch.tensor([[item]]))[0, 0].tolist()
+
+
+def check_entry(entry, logits, sharpness):
+    """The figures of one item by arithmetic."""
+    chances = [1 / (1 + exp(-y)) for y in logits]
+    raw = [exp(sharpness * chance) for chance in chances]
+    parts = [w / sum(raw) * chance for w, chance in zip(raw, chances, strict=True)]
+    assert entry["judgement"] == pytest.approx(sum(parts), rel=1e-4)
+    for place, factor in enumerate(entry["factors"]):
+        assert factor["logit"] == pytest.approx(logits[place], rel=1e-4, abs=1e-5)
+        assert factor["probability"] == pytest.approx(chances[place], rel=1e-4)
+        assert factor["weight"] == pytest.approx(raw[place] / sum(raw), rel=1e-4)
+        assert factor["share"] == pytest.approx(parts[place] / sum(parts), rel=1e-4)
+    leading = max(range(len(parts)), key=parts.__getitem__)
+    assert entry["leading"] == entry["factors"][leading]["factor"]
+
+
+def test_every_step_is_judged_by_what_went_before(run, explanation):
+    items = run.dataset.history(3, "all").tolist()
+    entries = explanation.details["history"]
+    assert [entry["step"] for entry in entries] == list(range(2, len(items) + 1))
+    for entry in entries:
+        step = entry["step"]
+        assert entry["item_id"] == f"i{items[step - 1]:04}"
+        check_entry(entry, judge_one(run, items[: step - 1], items[step - 1]), 2.0)
+
+
+def test_every_recommendation_is_judged_by_the_whole_history(run, explanation):
+    items = run.dataset.history(3, "all").tolist()
+    entries = explanation.details["recommendations"]
+    assert [entry["rank"] for entry in entries] == [1, 2, 3, 4]
+    for entry in entries:
+        item = run.dataset.item_idx(entry["item_id"])
+        assert item not in items
+        check_entry(entry, judge_one(run, items, item), 2.0)
+
+
+def test_values_have_names(run, explanation):
+    dataset = run.dataset
+    tags = dataset.factor("tags")
+    for entry in explanation.details["history"]:
+        item = dataset.item_idx(entry["item_id"])
+        value = {factor["factor"]: factor["value"] for factor in entry["factors"]}
+        genre = dataset.factor("genre")
+        assert value["genre"] == genre.labels[genre.values[item]]
+        bag = tags.values[tags.offsets[item] : tags.offsets[item + 1]]
+        assert value["tags"] == ", ".join(tags.labels[tag] for tag in bag)
+        assert value["id"] == entry["item_id"]
+        assert value["vector"] == ""
+
+
+def test_the_frame_holds_what_the_details_hold(explanation):
+    frame = explanation.to_frame()
+    count = len(explanation.factor_names)
+    entries = [*explanation.details["history"], *explanation.details["recommendations"]]
+    assert frame.height == len(entries) * count
+    shares = [factor["share"] for entry in entries for factor in entry["factors"]]
+    assert frame["share"].to_list() == shares
+    assert frame["leading"].sum() == len(entries)
+
+
+def test_only_the_last_steps(run):
+    items = run.dataset.history(3, "all").tolist()
+    found = Explainer(run).explain(user="u0003", k=1, steps=2).details["history"]
+    assert [entry["step"] for entry in found] == [len(items) - 1, len(items)]
+    check_entry(found[0], judge_one(run, items[:-2], items[-2]), 2.0)
+
+
+def test_a_new_session_and_one_of_a_single_item(run):
+    explainer = Explainer(run)
+    found = explainer.explain(session=["i0001", "?", "i0002"], k=2)
+    assert found.details["unknown_items"] == ["?"]
+    assert [entry["item_id"] for entry in found.details["history"]] == ["i0002"]
+    check_entry(found.details["history"][0], judge_one(run, [1], 2), 2.0)
+    assert explainer.explain(session=["i0001"], k=2).details["history"] == []
+
+
+def test_reasons_go_with_recommendations(run):
+    explainer = Explainer(run)
+    sessions = [explainer.recommender.session(items) for items in (["i0001", "i0009"], ["i0005"])]
+    table = explainer.reasons(sessions, explainer.recommender.rank(sessions, k=3))
+    for row, history in zip(table.rows(named=True), [[1, 9]] * 3 + [[5]] * 3, strict=True):
+        entry = {**row, "factors": row["reasons"]}
+        check_entry(entry, judge_one(run, history, row["item_idx"]), 2.0)
+
+
+def test_nothing_leads_where_all_judgements_vanish():
+    zero = np.zeros((1, 4), np.float32)
+    found = Judgements(np.array([1]), zero - 200, zero, np.full((1, 4), 0.25, np.float32))
+    assert found.shares.tolist() == [[0.25] * 4]
+
+
+def test_details_are_json(explanation):
+    assert json.loads(json.dumps(explanation.details, allow_nan=False)) == explanation.details
+
+
+@pytest.mark.parametrize("arguments", [{"user": "u0003"}, {"session": ["i0001"]}])
+def test_pictures(run, tmp_path, arguments):
+    explanation = Explainer(run).explain(k=3, **arguments)
+    paths = [tmp_path / "again" / "a.png", tmp_path / "a.svg", tmp_path / "b.svg"]
+    save_plot(explanation, *paths)
+    assert paths[0].read_bytes().startswith(b"\x89PNG")
+    text = paths[1].read_text()
+    for name in (*explanation.factor_names, explanation.recommendations["title"][0]):
+        assert name in text
+    assert text == paths[2].read_text()
+
+
+def test_a_picture_without_matplotlib(explanation, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    with pytest.raises(MfganError, match="run: pip install 'mfgan\\[report\\]'"):
+        save_plot(explanation, tmp_path / "a.png")
+    assert not (tmp_path / "a.png").exists()
