@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "bind/parser.h"
-#include "bind/text.h"
 
 namespace mfgan::literals {
 namespace {
@@ -31,7 +30,7 @@ void append_text(const Text& text, Column& column) {
   if (text.escaped) {
     append_unescaped(text.view(), column.bytes);
   } else {
-    column.bytes.insert(column.bytes.end(), text.data, text.data + text.size);
+    column.bytes.append(text.data, text.size);
   }
   column.text_starts.push_back(static_cast<int64_t>(column.bytes.size()));
 }

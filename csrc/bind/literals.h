@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "bind/text.h"
+
 namespace mfgan::literals {
 
 enum class Kind {
@@ -31,7 +33,7 @@ struct Column {
   std::vector<double> numbers;       // kNumber
   std::vector<int64_t> list_starts;  // kTexts: rows + 1
   std::vector<int64_t> text_starts;  // kText, kTexts: texts + 1
-  std::vector<char> bytes;           // UTF-8
+  Bytes bytes;                       // UTF-8
 };
 
 struct BadLine {

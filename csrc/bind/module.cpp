@@ -23,6 +23,12 @@ py::array_t<T> to_numpy(std::vector<T>&& values) {
   return py::array_t<T>(static_cast<py::ssize_t>(owned->size()), owned->data(), owner);
 }
 
+py::array_t<char> to_numpy(mfgan::literals::Bytes&& bytes) {
+  auto* owned = new literals::Bytes(std::move(bytes));
+  py::capsule owner(owned, [](void* held) { delete static_cast<literals::Bytes*>(held); });
+  return py::array_t<char>(static_cast<py::ssize_t>(owned->size()), owned->data(), owner);
+}
+
 py::dict to_dict(literals::Column&& column) {
   py::dict out;
   out["valid"] = to_numpy(std::move(column.valid));

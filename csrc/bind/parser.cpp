@@ -1,7 +1,6 @@
 #include "bind/parser.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "bind/text.h"
 
@@ -17,11 +16,44 @@ bool is_word(char c) {
   return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
 }
 
+size_t key_hash(std::string_view key) {
+  if (key.empty()) return 0;
+  const auto first = static_cast<unsigned char>(key.front());
+  const auto last = static_cast<unsigned char>(key.back());
+  return key.size() * 31 + first * 7 + last;
+}
+
 }  // namespace
 
-Parser::Parser(const std::vector<Field>& fields) : fields_(fields), values_(fields.size()) {
-  matched_.reserve(fields.size());
+Keys::Keys(const std::vector<Field>& fields) {
+  size_t size = 64;
+  while (size < 4 * fields.size()) size *= 2;
+  slots_.assign(size, kNone);
+  mask_ = size - 1;
+  for (size_t i = 0; i < fields.size(); ++i) {
+    const size_t slot = slot_of(fields[i].key);
+    if (slots_[slot] == kNone) {
+      slots_[slot] = static_cast<uint32_t>(keys_.size());
+      keys_.push_back({fields[i].key, {}, false});
+    }
+    Key& key = keys_[slots_[slot]];
+    key.fields.push_back(i);
+    key.lists = key.lists || fields[i].kind == Kind::kTexts;
+  }
 }
+
+size_t Keys::slot_of(std::string_view name) const {
+  size_t slot = key_hash(name) & mask_;
+  while (slots_[slot] != kNone && keys_[slots_[slot]].name != name) slot = (slot + 1) & mask_;
+  return slot;
+}
+
+const Key* Keys::find(std::string_view name) const {
+  const uint32_t key = slots_[slot_of(name)];
+  return key == kNone ? nullptr : &keys_[key];
+}
+
+Parser::Parser(const std::vector<Field>& fields) : keys_(fields), values_(fields.size()) {}
 
 bool Parser::parse_line(std::string_view line, const char* limit) {
   begin_ = p_ = line.data();
@@ -59,13 +91,11 @@ bool Parser::entry(bool outermost, const Value& key) {
   skip_space();
   if (!at(':')) return fail("':' behind a key");
   ++p_;
+  const Key* wanted = outermost ? match(key) : nullptr;
   Value value;
-  if (outermost) {
-    const bool collect = match(key);
-    if (!any_value(collect, value)) return false;
-    for (size_t field : matched_) values_[field] = value;
-  } else if (!any_value(/*collect=*/false, value)) {
-    return false;
+  if (!any_value(wanted != nullptr && wanted->lists, value)) return false;
+  if (wanted != nullptr) {
+    for (size_t field : wanted->fields) values_[field] = value;
   }
   skip_space();
   if (at(',')) {
@@ -75,25 +105,12 @@ bool Parser::entry(bool outermost, const Value& key) {
   return at('}') || fail("',' or '}'");
 }
 
-// Finds the fields that a key belongs to; returns whether one of them wants the strings of a list.
-bool Parser::match(const Value& key) {
-  matched_.clear();
-  if (key.type != Type::kText) return false;
-  std::string_view name = key.text.view();
-  if (key.text.escaped) {
-    key_.clear();
-    append_unescaped(name, key_);
-    name = {key_.data(), key_.size()};
-  }
-  bool collect = false;
-  for (size_t i = 0; i < fields_.size(); ++i) {
-    if (fields_[i].key.size() == name.size() &&
-        std::memcmp(fields_[i].key.data(), name.data(), name.size()) == 0) {
-      matched_.push_back(i);
-      collect = collect || fields_[i].kind == Kind::kTexts;
-    }
-  }
-  return collect;
+const Key* Parser::match(const Value& key) {
+  if (key.type != Type::kText) return nullptr;
+  if (!key.text.escaped) return keys_.find(key.text.view());
+  name_.clear();
+  append_unescaped(key.text.view(), name_);
+  return keys_.find({name_.data(), name_.size()});
 }
 
 // A dictionary or a set, which only what follows the first element tells apart.
@@ -129,10 +146,15 @@ bool Parser::sequence(char close, bool collect, Value& value) {
   bool comma = false;
   for (skip_space(); !at(close); skip_space()) {
     if (count > 0 && !comma) return fail("',' or the end of a list");
-    Value element;
-    if (!any_value(/*collect=*/false, element)) return false;
-    value.hashable = value.hashable && element.hashable;
-    if (collect && element.type == Type::kText) texts_.push_back(element.text);
+    Text text;
+    if (plain_string(text)) {
+      if (collect) texts_.push_back(text);
+    } else {
+      Value element;
+      if (!any_value(/*collect=*/false, element)) return false;
+      value.hashable = value.hashable && element.hashable;
+      if (collect && element.type == Type::kText) texts_.push_back(element.text);
+    }
     ++count;
     skip_space();
     comma = at(',');
@@ -148,6 +170,10 @@ bool Parser::sequence(char close, bool collect, Value& value) {
 bool Parser::any_value(bool collect, Value& value) {
   skip_space();
   if (p_ == end_) return fail("a value");
+  if (plain_string(value.text)) {
+    value.type = Type::kText;
+    return true;
+  }
   switch (*p_) {
     case '\'':
     case '"':

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bind/literals.h"
+#include "bind/text.h"
 
 namespace mfgan::literals {
 
@@ -27,6 +28,31 @@ struct Value {
   Text text;              // kText; the digits of kNumber
   size_t first = 0;       // kList: its strings are texts[first .. first + count)
   size_t count = 0;
+};
+
+// A key and the fields that want its value.
+struct Key {
+  std::string name;
+  std::vector<size_t> fields;
+  bool lists;  // whether one of them wants the strings of a list
+};
+
+class Keys {
+ public:
+  explicit Keys(const std::vector<Field>& fields);
+
+  // The key of that name, or nullptr where no field wants it.
+  const Key* find(std::string_view name) const;
+
+ private:
+  static constexpr uint32_t kNone = UINT32_MAX;
+
+  // The slot that holds the key, or the empty one where it would be.
+  size_t slot_of(std::string_view name) const;
+
+  std::vector<Key> keys_;
+  std::vector<uint32_t> slots_;  // open addressing, into keys_
+  size_t mask_ = 0;
 };
 
 class Parser {
@@ -55,18 +81,27 @@ class Parser {
   bool digits();
 
   void skip_space() {
-    while (p_ < end_ && (*p_ == ' ' || *p_ == '\t' || *p_ == '\f')) ++p_;
+    while (p_ < end_ && *p_ <= ' ' && (*p_ == ' ' || *p_ == '\t' || *p_ == '\f')) ++p_;
+  }
+  // A string without a backslash, as nearly all are; otherwise nothing is read.
+  bool plain_string(Text& text) {
+    const char* open = p_ + (at('u') ? 1 : 0);
+    if (open >= end_ || (*open != '\'' && *open != '"')) return false;
+    const char* close = find_stop(open + 1, limit_, *open);
+    if (close >= end_ || *close != *open) return false;
+    text = {open + 1, static_cast<size_t>(close - open - 1), false};
+    p_ = close + 1;
+    return true;
   }
   bool at(char c) const { return p_ < end_ && *p_ == c; }
   bool open();
-  bool match(const Value& key);
+  const Key* match(const Value& key);
   bool fail(const char* expected);
 
-  const std::vector<Field>& fields_;
+  Keys keys_;
   std::vector<Value> values_;
   std::vector<Text> texts_;
-  std::vector<size_t> matched_;  // fields that the key last read belongs to
-  std::vector<char> key_;        // a key with its escapes resolved
+  Bytes name_;  // a key with its escapes resolved
   std::string reason_;
   const char* begin_ = nullptr;
   const char* p_ = nullptr;

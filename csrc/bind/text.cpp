@@ -12,7 +12,7 @@ int hex_digit(char c) {
 
 bool is_octal(char c) { return c >= '0' && c <= '7'; }
 
-void append_utf8(uint32_t code, std::vector<char>& out) {
+void append_utf8(uint32_t code, Bytes& out) {
   if (code < 0x80) {
     out.push_back(static_cast<char>(code));
   } else if (code < 0x800) {
@@ -36,7 +36,7 @@ bool is_low_surrogate(uint32_t code) { return code >= 0xDC00 && code < 0xE000; }
 // Surrogates come one escape at a time, so a high one waits for what follows it.
 class Writer {
  public:
-  explicit Writer(std::vector<char>& out) : out_(out) {}
+  explicit Writer(Bytes& out) : out_(out) {}
   ~Writer() { flush(); }
   Writer(const Writer&) = delete;
   Writer& operator=(const Writer&) = delete;
@@ -58,7 +58,7 @@ class Writer {
   void raw(const char* p, const char* end) {
     if (p == end) return;
     flush();
-    out_.insert(out_.end(), p, end);
+    out_.append(p, static_cast<size_t>(end - p));
   }
 
  private:
@@ -69,7 +69,7 @@ class Writer {
     high_ = 0;
   }
 
-  std::vector<char>& out_;
+  Bytes& out_;
   uint32_t high_ = 0;
 };
 
@@ -135,7 +135,7 @@ int64_t hex_value(const char* p, const char* end, int digits) {
   return value;
 }
 
-void append_unescaped(std::string_view text, std::vector<char>& out) {
+void append_unescaped(std::string_view text, Bytes& out) {
   const char *p = text.data(), *end = p + text.size();
   Writer writer(out);
   while (p < end) {
