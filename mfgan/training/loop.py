@@ -91,8 +91,7 @@ class _Loop:
         name = stage.optimizer_of(progress.epoch)
         seconds = time.monotonic() - begun
         progress.epoch, progress.batch, progress.sums = progress.epoch + 1, 0, {}
-        row = {
-            **self._place(),
+        row: dict[str, Any] = {
             "model": name,
             **means,
             "learning_rate": stage.optimizers[name].learning_rate,
@@ -104,7 +103,7 @@ class _Loop:
             metric = stage.selection_metric
             status += f" {metric} {row['validation'][metric]:.4f}"
             status += " (best)" if row["best"] else ""
-        self.log.write(row)
+        self.log.write({**self._place(), **row})
         task.advance(1, status)
         if time.monotonic() - self.saved_at >= self.interval:
             self._save()
@@ -131,12 +130,11 @@ class _Loop:
         }
 
     def _validates(self) -> bool:
-        progress, settings = self.progress, self.stage.settings
-        is_last = progress.epoch == self.stage.num_epochs
-        return self.selects and (is_last or progress.epoch % settings.evaluate_every == 0)
+        return self.selects and self.stage.validates_after(self.progress.epoch)
 
     def _log_start(self) -> None:
-        self.log.write({**self._place(), **self._validate()})
+        found = self._validate()
+        self.log.write({**self._place(), **found})
         self._save()
 
     def _validate(self) -> dict[str, Any]:
@@ -157,8 +155,8 @@ class _Loop:
         progress = self.progress
         progress.best = Best(step=progress.step, epoch=progress.epoch, value=value)
         self.unsaved_best = {
-            name: {key: tensor.detach().clone() for key, tensor in model.state_dict().items()}
-            for name, model in self.stage.models.items()
+            name: {key: tensor.detach().clone() for key, tensor in weights.items()}
+            for name, weights in self.stage.best_weights().items()
         }
 
     def _finish(self) -> None:

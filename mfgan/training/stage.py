@@ -49,7 +49,7 @@ class StageContext:
     config: RunConfig
     device: torch.device
     models: dict[str, nn.Module] = field(default_factory=dict)
-    reporter: Reporter = SILENT
+    reporter: Reporter = field(default_factory=lambda: SILENT)
 
     def generator(self) -> "Generator":
         """The run's generator, made with the run's seed where no stage has made it yet."""
@@ -186,6 +186,14 @@ class TrainingStage(Stage):
     @abstractmethod
     def validate(self) -> dict[str, float]:
         """Figures on the validation split; only called where selection is enabled."""
+
+    def validates_after(self, epochs: int) -> bool:
+        """Whether there is a validation after so many epochs."""
+        return epochs == self.num_epochs or epochs % self.settings.evaluate_every == 0
+
+    def best_weights(self) -> Mapping[str, Mapping[str, Tensor]]:
+        """The weights by model and name that a new best validation keeps: those of the models."""
+        return {name: model.state_dict() for name, model in self.models.items()}
 
     def load(self, directory: Path) -> None:
         """Give the models the weights of a checkpoint's folder."""
