@@ -38,4 +38,21 @@ MFGAN_OPS(MFGAN_NAMESPACE, m) {
   m.def(
       "choice_logsumexp_backward(Tensor grad_out, Tensor utilities, Tensor offsets, Tensor lse) "
       "-> Tensor");
+
+  // Logits (num_positions, num_candidates, num_factors) of candidates after prefixes of packed
+  // sessions; backward gives the gradients of the floating tensors, in their order.
+  m.def(
+      "factor_score(Tensor query, Tensor key, Tensor value, Tensor residual, Tensor position_key, "
+      "Tensor position_value, Tensor out_weight, Tensor ff1_weight, Tensor ff1_bias, "
+      "Tensor ff2_weight, Tensor ff2_bias, Tensor head_weight, Tensor head_bias, "
+      "Tensor history_rows, Tensor candidate_rows, Tensor positions, Tensor cu_seqlens, "
+      "int max_history, Tensor? rng, *, int num_heads, float dropout_p, int site) -> Tensor");
+  m.def(
+      "factor_score_backward(Tensor grad_out, Tensor query, Tensor key, Tensor value, "
+      "Tensor residual, Tensor position_key, Tensor position_value, Tensor out_weight, "
+      "Tensor ff1_weight, Tensor ff1_bias, Tensor ff2_weight, Tensor ff2_bias, "
+      "Tensor head_weight, Tensor head_bias, Tensor history_rows, Tensor candidate_rows, "
+      "Tensor positions, Tensor cu_seqlens, int max_history, Tensor? rng, *, int num_heads, "
+      "float dropout_p, int site) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, "
+      "Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }

@@ -8,20 +8,24 @@ struct VectorOf;
 template <>
 struct VectorOf<float> {
   typedef float type __attribute__((vector_size(MFGAN_VECTOR_BYTES)));
-  typedef int32_t index __attribute__((vector_size(MFGAN_VECTOR_BYTES)));
+  typedef int32_t integer;
+  typedef integer index __attribute__((vector_size(MFGAN_VECTOR_BYTES)));
   typedef uint32_t words __attribute__((vector_size(MFGAN_VECTOR_BYTES)));
 };
 template <>
 struct VectorOf<double> {
   typedef double type __attribute__((vector_size(MFGAN_VECTOR_BYTES)));
-  typedef int64_t index __attribute__((vector_size(MFGAN_VECTOR_BYTES)));
+  typedef int64_t integer;
+  typedef integer index __attribute__((vector_size(MFGAN_VECTOR_BYTES)));
   typedef uint32_t words __attribute__((vector_size(MFGAN_VECTOR_BYTES / 2)));
 };
 
 template <typename T>
 using Vec = typename VectorOf<T>::type;
 template <typename T>
-using Index = typename VectorOf<T>::index;  // signed integers as wide as T
+using Integer = typename VectorOf<T>::integer;  // signed, as wide as T
+template <typename T>
+using Index = typename VectorOf<T>::index;
 template <typename T>
 using Words = typename VectorOf<T>::words;  // 32-bit words, one for each T
 
@@ -97,6 +101,9 @@ inline T largest_of(Vec<T> x) {
     return largest_of<T, kStep / 2>(larger<T>(x, swap_lanes<T, kStep>(x, lanes)));
   }
 }
+
+inline float sqrt_of(float x) { return __builtin_sqrtf(x); }
+inline double sqrt_of(double x) { return __builtin_sqrt(x); }
 
 // exp(x) for x <= 0, within 2 units in the last place.
 inline Vec<float> exp_of(Vec<float> x) {

@@ -1,6 +1,5 @@
 """Self-attention inside each session of a packed batch: entry point, shapes and gradient."""
 
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -62,7 +61,7 @@ def varlen_attention(
             site=site,
         )
         return out  # type: ignore[no-any-return]
-    _check_bounds(cu_seqlens, q.shape[0], max_seqlen)
+    checks.session_bounds(_WHERE, cu_seqlens, q.shape[0], max_seqlen)
     return reference.varlen_attention(
         *(q, k, v, cu_seqlens, max_seqlen),
         causal=causal,
@@ -102,27 +101,6 @@ def _check(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, bias: Tensor | N
             )
         checks.dtype(_WHERE, "distance_bias", bias, q.dtype)
         checks.device(_WHERE, "distance_bias", bias, q)
-
-
-def _check_bounds(cu_seqlens: Tensor, total_tokens: int, max_seqlen: int) -> None:
-    """What the kernels check on the CPU themselves; reading it on a GPU would stall the queue."""
-    if cu_seqlens.device.type != "cpu" or torch.compiler.is_compiling():
-        return
-    bounds = cu_seqlens.tolist()
-    if bounds[0] != 0:
-        raise ValueError(f"{_WHERE}: cu_seqlens must start at 0, got {bounds[0]}")
-    for first, last in pairwise(bounds):
-        if last < first:
-            raise ValueError(f"{_WHERE}: cu_seqlens must never decrease, got {first} before {last}")
-        if last - first > max_seqlen:
-            raise ValueError(
-                f"{_WHERE}: sessions must be no longer than max_seqlen {max_seqlen}, "
-                f"got {last - first}"
-            )
-    if bounds[-1] != total_tokens:
-        raise ValueError(
-            f"{_WHERE}: cu_seqlens must end at total_tokens {total_tokens}, got {bounds[-1]}"
-        )
 
 
 def _fake(q: Tensor, *_inputs: Any, **_keywords: Any) -> tuple[Tensor, Tensor]:

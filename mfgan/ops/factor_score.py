@@ -1,11 +1,14 @@
 """Scores of candidates after every prefix of packed sessions, one logit a factor."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from mfgan.ops import checks, reference_score
+from mfgan.ops import checks, library, reference_score
 
 _WHERE = "factor_score"
+_DEVICES = library.devices(_WHERE)
 _TABLES = ("query", "key", "value", "residual", "position_key", "position_value")
 _WEIGHTS = (
     "out_weight",
@@ -16,6 +19,7 @@ _WEIGHTS = (
     "head_weight",
     "head_bias",
 )
+_NUM_FLOATS = len(_TABLES) + len(_WEIGHTS)
 _INDICES = ("history_rows", "candidate_rows", "positions", "cu_seqlens")
 
 
@@ -94,6 +98,21 @@ def factor_score(
     _check_shapes((*tables, *weights, *indices), max_history, num_heads)
     _check_types((*tables, *weights), indices)
     checks.dropout(_WHERE, dropout_p, rng, query)
+    if dropout_p == 0:
+        rng = None
+    if query.device.type in _DEVICES:
+        dtype = torch.promote_types(query.dtype, torch.float32)
+        out: Tensor = torch.ops.mfgan.factor_score.default(
+            *(x.to(dtype) for x in (*tables, *weights)),
+            *indices,
+            max_history,
+            rng,
+            num_heads=num_heads,
+            dropout_p=dropout_p,
+            site=site,
+        )
+        return out.to(query.dtype)
+    _check_contents(*indices, query.shape[1])
     return reference_score.factor_score(
         *tables,
         *weights,
@@ -154,3 +173,46 @@ def _check_types(floats: tuple[Tensor, ...], indices: tuple[Tensor, ...]) -> Non
     for (name, want), tensor in zip(wanted.items(), (*floats, *indices), strict=True):
         checks.dtype(_WHERE, name, tensor, want)
         checks.device(_WHERE, name, tensor, query)
+
+
+def _check_contents(
+    history_rows: Tensor,
+    candidate_rows: Tensor,
+    positions: Tensor,
+    cu_seqlens: Tensor,
+    num_rows: int,
+) -> None:
+    total_tokens = history_rows.shape[0]
+    checks.session_bounds(_WHERE, cu_seqlens, total_tokens)
+    checks.below(_WHERE, "history_rows", history_rows, num_rows)
+    checks.below(_WHERE, "candidate_rows", candidate_rows, num_rows)
+    checks.below(_WHERE, "positions", positions, total_tokens)
+
+
+def _fake(query: Tensor, *inputs: Any, **_keywords: Any) -> Tensor:
+    candidate_rows = inputs[13]
+    return query.new_empty((*candidate_rows.shape, query.shape[0]))
+
+
+def _fake_backward(grad_out: Tensor, *inputs: Any, **_keywords: Any) -> tuple[Tensor, ...]:
+    return tuple(x.new_empty(x.shape) for x in inputs[:_NUM_FLOATS])
+
+
+def _setup_context(ctx: Any, inputs: Any, keyword_only_inputs: Any, output: Any) -> None:
+    *tensors, ctx.max_history, rng = inputs
+    ctx.keywords = keyword_only_inputs
+    ctx.save_for_backward(*tensors, rng)
+
+
+def _backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+    *tensors, rng = ctx.saved_tensors
+    grads = torch.ops.mfgan.factor_score_backward.default(
+        grad_out, *tensors, ctx.max_history, rng, **ctx.keywords
+    )
+    return (*grads, *(None for _ in _INDICES), None, None)
+
+
+if _DEVICES:
+    torch.library.register_fake("mfgan::factor_score", _fake)
+    torch.library.register_fake("mfgan::factor_score_backward", _fake_backward)
+    torch.library.register_autograd("mfgan::factor_score", _backward, setup_context=_setup_context)
