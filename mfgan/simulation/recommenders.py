@@ -6,8 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mfgan.data.batch import JaggedBatch
+from mfgan.data.dataset import PreparedDataset
 from mfgan.data.displays.batch import EventStore
 from mfgan.data.displays.dataset import DisplayDataset
+from mfgan.errors import MfganError
+from mfgan.models.generator import Generator
 from mfgan.simulation.users import SimulatedUsers
 from mfgan.training.user_model.stages import LearnedUser
 
@@ -193,4 +197,63 @@ class SupervisedRanker:
     @torch.no_grad()
     def choose(self, users: SimulatedUsers, step: int) -> Tensor:
         scores = self._score(self._pool, pool_context(users, self._pool))
+        return top_items(scores, self._pool, self._slate)
+
+
+class GeneratorRecommender:
+    """The next items that a trained MFGAN generator expects after the clicks of the session.
+
+    What was clicked already is not shown again. A user who has clicked nothing gets the items with
+    most interactions in the generator's training part.
+
+    Args:
+        generator: The generator.
+        dataset: What it was trained on.
+        displays: The displays of the simulated users; items are matched by their external id.
+        pool: ``(n,)`` items that may be shown.
+        slate: k.
+
+    Raises:
+        MfganError: Fewer than k items of the pool are known to the generator.
+    """
+
+    name = "MFGAN generator"
+
+    def __init__(
+        self,
+        generator: Generator,
+        dataset: PreparedDataset,
+        displays: DisplayDataset,
+        pool: Tensor,
+        slate: int,
+    ) -> None:
+        known = [dataset.item_idx(displays.item_ids[item]) or 0 for item in pool.tolist()]
+        if sum(item > 0 for item in known) < slate:
+            raise MfganError(
+                f"{dataset.path}: must know {slate} items or more of {displays.path}, knows"
+                f" {sum(item > 0 for item in known)}"
+            )
+        self._generator, self._pool, self._slate = generator.eval(), pool, slate
+        self._known = torch.tensor(known)
+        place = torch.zeros(displays.num_items + 1, dtype=torch.int64)
+        place[pool] = self._known
+        self._theirs = place
+        self._popular = torch.from_numpy(dataset.train_counts()).float()
+
+    def begin(self, users: SimulatedUsers) -> None:
+        """Nothing is kept between sessions."""
+
+    @torch.no_grad()
+    def choose(self, users: SimulatedUsers, step: int) -> Tensor:
+        clicked = self._theirs[users.clicked]
+        histories = [row[row > 0].tolist() for row in clicked]
+        begun = torch.tensor([len(history) > 0 for history in histories])
+        scores = self._popular[self._known].repeat(users.num_users, 1)
+        if bool(begun.any()):
+            width = self._generator.config.max_len
+            batch = JaggedBatch.from_sequences([h for h in histories if h], max_len=width)
+            hidden = self._generator(batch)[batch.last_tokens()]
+            scores[begun] = self._generator.logits(hidden)[:, self._known]
+        again = (self._pool[None, :, None] == users.clicked[:, None]).any(2)
+        scores = scores.masked_fill(again | (self._known == 0), -torch.inf)
         return top_items(scores, self._pool, self._slate)

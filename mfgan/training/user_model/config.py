@@ -148,8 +148,7 @@ def load_settings(
     values: Mapping[str, Any] = tomllib.loads(_PRESETS[preset])
     if file is not None:
         values = _merge(values, _read(Path(file)))
-    for text in overrides:
-        values = _merge(values, _override(text))
+    values = _merge(values, parse_overrides(overrides))
     try:
         return UserModelSettings.model_validate(values)
     except ValidationError as error:
@@ -175,11 +174,23 @@ def _read(path: Path) -> dict[str, Any]:
         raise MfganError(f"{path}: must be TOML, got {error}") from None
 
 
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """``a.b=value`` texts as nested settings, a value as TOML writes it or a bare word.
+
+    Raises:
+        MfganError: A text is of another form.
+    """
+    values: dict[str, Any] = {}
+    for text in overrides:
+        values = _merge(values, _override(text))
+    return values
+
+
 def _override(text: str) -> dict[str, Any]:
     name, equals, written = text.partition("=")
     parts = name.strip().split(".")
     if not equals or not all(parts):
-        raise MfganError(f"user-model: --set must be name.name=value, got {text!r}")
+        raise MfganError(f"--set must be name.name=value, got {text!r}")
     try:
         value = tomllib.loads(f"value = {written}")["value"]
     except tomllib.TOMLDecodeError:

@@ -1,5 +1,6 @@
 """A user model's run directory: training it, and opening what was trained."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def _claim(run: Path, dataset: DisplayDataset, settings: UserModelSettings, resu
         handle.write(settings.to_toml().encode())
     about = {
         "kind": "user-model",
-        "dataset": str(dataset.path),
+        "dataset": os.path.relpath(dataset.path.resolve(), run.resolve()),
         "fingerprint": dataset.fingerprint,
         "version": __version__,
     }
@@ -190,7 +191,8 @@ class UserModelRun:
         if about.get("kind") != "user-model":
             raise MfganError(f"{path}: must be a run of mfgan user-model train, got another run")
         settings = load_settings(file=path / _CONFIG)
-        dataset = dataset or DisplayDataset.open(about["dataset"])
+        if dataset is None:
+            dataset = DisplayDataset.open(os.path.normpath(path / about["dataset"]))
         if dataset.fingerprint != about["fingerprint"]:
             raise MfganError(f"{path}: must be opened with the displays it was trained on")
         return cls(path, settings, dataset)

@@ -1,0 +1,177 @@
+"""``mfgan policy``: learn what to show simulated users, and judge it on others."""
+
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.group("policy")
+def command() -> None:
+    """Learn what to show, on a learned user model: train, eval, off-policy."""
+
+
+@command.command("train")
+@click.option("--user-model", "run_dir", type=_PATH, required=True, help="Run of user-model train.")
+@click.option("--out", type=_PATH, required=True, help="Directory of the policy to make.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="One setting of the policy."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace a policy that is there.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def train(
+    run_dir: Path,
+    out: Path,
+    overrides: tuple[str, ...],
+    seed: int,
+    overwrite: bool,
+    threads: int | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Train a cascading DQN on the users that a user model was fitted to."""
+    import torch
+
+    from mfgan.console import Reporter
+    from mfgan.errors import MfganError
+    from mfgan.simulation.experiment import load_policy_settings, train_policy
+    from mfgan.training.user_model.run import UserModelRun
+
+    if threads:
+        torch.set_num_threads(threads)
+    if out.exists() and not overwrite:
+        raise MfganError(f"{out}: must not exist yet, found one; pass --overwrite to replace it")
+    settings = load_policy_settings([*overrides, f"seed={seed}"])
+    reporter = Reporter(quiet=quiet, stderr=as_json)
+    curve = train_policy(UserModelRun.open(run_dir), out, settings, reporter=reporter)
+    found = {"policy": str(out), "steps": len(curve), "reward at the end": _tail_mean(curve)}
+    if as_json:
+        _print(found)
+    else:
+        reporter.note(f"{out}: mean reward of the last displays {found['reward at the end']:.3f}")
+
+
+@command.command("eval")
+@click.argument("policies", metavar="POLICY...", nargs=-1, required=True, type=_PATH)
+@click.option(
+    "--user-model",
+    "run_dir",
+    type=_PATH,
+    required=True,
+    help="A user model of other users (user-model train --users held-out).",
+)
+@click.option("--generator", type=_PATH, help="A run of mfgan train, as one more rival.")
+@click.option("--num-users", type=click.IntRange(min=1), default=1000, show_default=True)
+@click.option("--session", help="fixed:N or geometric:N; that of training if not given.")
+@click.option("--reward", type=click.Choice(["utility", "click"]), help="That of training.")
+@click.option(
+    "--adapt",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Also go on learning from so many displays to each new user, and draw the curve.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def evaluate(
+    policies: tuple[Path, ...],
+    run_dir: Path,
+    generator: Path | None,
+    num_users: int,
+    session: str | None,
+    reward: str | None,
+    adapt: int,
+    seed: int,
+    threads: int | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Cumulative reward and click rate of each POLICY and its rivals among held-out users.
+
+    Give the policies of several seeds for intervals over seeds; of one alone they are over users.
+    """
+    import torch
+
+    from mfgan.console import Reporter
+    from mfgan.simulation.experiment import evaluate_policies
+    from mfgan.training.user_model.run import UserModelRun
+
+    if threads:
+        torch.set_num_threads(threads)
+    reporter = Reporter(quiet=quiet, stderr=as_json)
+    found = evaluate_policies(
+        policies,
+        UserModelRun.open(run_dir),
+        generator=generator,
+        num_users=num_users,
+        session=session,
+        reward=reward,
+        adapt=adapt,
+        seed=seed,
+        reporter=reporter,
+    )
+    if as_json:
+        _print(found)
+        return
+    rows = [
+        [
+            name,
+            *(_interval(cells[m]["mean"], cells[m]["interval"]) for m in ("reward", "click rate")),
+        ]
+        for name, cells in found["recommenders"].items()
+    ]
+    title = f"{num_users:,} held-out users; 95 % intervals over {found['intervals over']}"
+    Reporter(quiet=False).table(title, ["", "cumulative reward", "click rate"], rows)
+
+
+@command.command("off-policy")
+@click.argument("log", type=_PATH)
+@click.option(
+    "--policy",
+    default="uniform",
+    show_default=True,
+    help="uniform, or another prepared log, whose shares of items are the policy's.",
+)
+@click.option("--clip", type=click.FloatRange(min=0, min_open=True), help="Largest weight.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--quiet", is_flag=True, help="Show nothing but the result.")
+def off_policy(
+    log: Path, policy: str, clip: float | None, seed: int, as_json: bool, quiet: bool
+) -> None:
+    """What another policy would have earned on LOG, displays prepared with propensities."""
+    from mfgan.console import Reporter
+    from mfgan.simulation.experiment import estimate_log
+
+    found = estimate_log(log, policy, clip=clip, seed=seed)
+    if as_json:
+        _print(found)
+        return
+    rows = [[e["estimator"], _interval(e["value"], e["interval"], 5)] for e in found["estimates"]]
+    Reporter(quiet=False).table(
+        f"clicks a round of {policy}; that of the log itself {found['logged']:.5f}",
+        ["", "estimate"],
+        rows,
+    )
+
+
+def _tail_mean(curve: list[float]) -> float:
+    tail = curve[-max(1, len(curve) // 10) :]
+    return sum(tail) / max(1, len(tail))
+
+
+def _print(document: Any) -> None:
+    import json
+
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _interval(value: float, bounds: Any, digits: int = 3) -> str:
+    return f"{value:.{digits}f} [{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]"

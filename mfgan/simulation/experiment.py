@@ -1,0 +1,296 @@
+"""Policies on disk: trained on one user model, judged on another, estimated from a log."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from mfgan.console import SILENT, Reporter
+from mfgan.data.displays.dataset import DisplayDataset
+from mfgan.errors import MfganError, nearest
+from mfgan.evaluation.seeds import over_seeds
+from mfgan.files import read_json
+from mfgan.simulation.cascading import CascadingPolicy, PolicySettings, load_policy, save_policy
+from mfgan.simulation.learning import PolicyTrainer
+from mfgan.simulation.off_policy import RewardTable, estimate
+from mfgan.simulation.recommenders import (
+    GeneratorRecommender,
+    GreedyRecommender,
+    RandomRecommender,
+    Recommender,
+    SupervisedRanker,
+)
+from mfgan.simulation.rollout import Rollout, roll_out
+from mfgan.simulation.users import SessionRule, item_pool
+from mfgan.training.run import Run
+from mfgan.training.user_model.config import parse_overrides
+from mfgan.training.user_model.run import UserModelRun, fitted_users
+
+_ADAPT_POINTS = 6
+
+
+def load_policy_settings(overrides: Sequence[str] = ()) -> PolicySettings:
+    """The settings of a policy's training from ``name=value`` texts.
+
+    Raises:
+        MfganError: An unknown setting or a value out of range.
+
+    Example:
+        >>> load_policy_settings(["slate=2"]).slate
+        2
+    """
+    try:
+        settings = PolicySettings.model_validate(parse_overrides(overrides))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            close = nearest(name, list(PolicySettings.model_fields))
+            raise MfganError(f"policy: {name}: no such setting{close}") from None
+        raise MfganError(f"policy: {name}: {first['msg']}, got {first['input']!r}") from None
+    SessionRule.parse(settings.session)
+    if settings.reward not in ("utility", "click"):
+        raise MfganError(f"policy: reward must be utility or click, got {settings.reward!r}")
+    return settings
+
+
+def train_policy(
+    run: UserModelRun, out: Path, settings: PolicySettings, *, reporter: Reporter = SILENT
+) -> list[float]:
+    """Train a cascading DQN on a user model and write it.
+
+    Args:
+        run: The user model.
+        out: Directory to make or replace.
+        settings: Of training.
+        reporter: Where progress is shown.
+
+    Returns:
+        The mean reward of each step.
+
+    Raises:
+        MfganError: There are fewer items to show than a display holds.
+    """
+    shown = run.dataset.counts(fitted_users(run.dataset, run.settings))[0]
+    pool = item_pool(shown, settings.pool)
+    if len(pool) < settings.slate:
+        raise MfganError(f"policy: slate must be at most {len(pool)}, the items there are")
+    trainer = PolicyTrainer(run.user(), pool, settings)
+    curve = list(trainer.steps(settings.steps, reporter=reporter))
+    about = {
+        "settings": settings.model_dump(mode="json"),
+        "user_model": str(Path(run.path).resolve()),
+        "fingerprint": run.dataset.fingerprint,
+        "curve": curve,
+    }
+    save_policy(out, trainer.networks, pool, about)
+    return curve
+
+
+def open_policy(path: Path, held_out: UserModelRun) -> tuple[CascadingPolicy, UserModelRun]:
+    """A policy and the run it was trained on.
+
+    Raises:
+        MfganError: It is no policy, or it was trained on other displays than ``held_out``.
+    """
+    if not (path / "policy.json").is_file():
+        raise MfganError(f"{path}: must be made by mfgan policy train, found no policy.json in it")
+    about = read_json(path / "policy.json")
+    if about["fingerprint"] != held_out.dataset.fingerprint:
+        raise MfganError(f"{path}: must be judged on users of the displays it was trained on")
+    run = UserModelRun.open(about["user_model"], dataset=held_out.dataset)
+    return load_policy(path, run.user()), run
+
+
+def rivals(policy: CascadingPolicy, run: UserModelRun, generator: Path | None) -> list[Recommender]:
+    """Random, greedy, the supervised ranker, and the MFGAN generator where one is given.
+
+    Args:
+        policy: Whose pool and display size they share.
+        run: The user model that they know as well.
+        generator: A run of ``mfgan train``, or None.
+    """
+    pool, slate, data = policy.observer.pool, policy.settings.slate, run.dataset
+    found: list[Recommender] = [
+        RandomRecommender(pool, slate, seed=policy.settings.seed),
+        SupervisedRanker(data, fitted_users(data, run.settings), pool, slate),
+        GreedyRecommender(run.user(), pool, slate),
+    ]
+    if generator is not None:
+        trained = Run.open(generator)
+        found.append(GeneratorRecommender(trained.generator(), trained.dataset, data, pool, slate))
+    return found
+
+
+def evaluate_policies(
+    policies: Sequence[Path],
+    held_out: UserModelRun,
+    *,
+    generator: Path | None = None,
+    num_users: int = 1000,
+    session: str | None = None,
+    reward: str | None = None,
+    adapt: int = 0,
+    seed: int = 0,
+    reporter: Reporter = SILENT,
+) -> dict[str, Any]:
+    """Each policy and its rivals among users of another model.
+
+    Args:
+        policies: Directories of ``train_policy``, one a seed.
+        held_out: A user model of other users.
+        generator: A run of ``mfgan train`` as one more rival.
+        num_users: Sessions of each.
+        session: ``fixed:N`` or ``geometric:N``; that of training if not given.
+        reward: ``utility`` or ``click``; that of training if not given.
+        adapt: Displays to each of the training's number of new users, from which the policy goes
+            on learning; 0 leaves the curve out.
+        seed: Of the simulated users.
+        reporter: Where progress is shown.
+
+    Returns:
+        By recommender: mean and interval of cumulative reward and click rate (over policies, or
+        over users where there is one policy), reward by step; the adaptation curves.
+    """
+    rollouts: dict[str, list[Rollout]] = {}
+    curves = []
+    user = held_out.user()
+    with reporter.task("policies", len(policies)) as task:
+        for place, path in enumerate(policies):
+            policy, run = open_policy(path, held_out)
+            rule = SessionRule.parse(session or policy.settings.session)
+            kind = reward or policy.settings.reward
+            for one in (*rivals(policy, run, generator), policy):
+                found = roll_out(
+                    one,
+                    user,
+                    num_users=num_users,
+                    session=rule,
+                    reward=kind,  # type: ignore[arg-type]
+                    seed=seed + place,
+                )
+                rollouts.setdefault(one.name, []).append(found)
+            if adapt:
+                curves.append(_adaptation(policy, run, held_out, adapt, num_users, seed + place))
+            task.advance(1, str(path))
+    return {
+        "intervals over": f"{len(policies)} policies" if len(policies) > 1 else "users",
+        "recommenders": {name: _summary(found) for name, found in rollouts.items()},
+        "adaptation": curves,
+    }
+
+
+def _summary(found: Sequence[Rollout]) -> dict[str, Any]:
+    cells: dict[str, Any] = {}
+    for metric in found[0].metrics:
+        mean, interval = over_seeds([one.metrics[metric] for one in found])
+        if len(found) == 1:
+            interval = found[0].intervals[metric]
+        cells[metric] = {"mean": mean, "interval": list(interval)}
+    steps = np.mean([one.by_step for one in found], axis=0)
+    cells["reward by step"] = [float(value) for value in steps]
+    cells["rollouts"] = [one.metrics for one in found]
+    return cells
+
+
+def _adaptation(
+    policy: CascadingPolicy,
+    run: UserModelRun,
+    held_out: UserModelRun,
+    steps: int,
+    num_users: int,
+    seed: int,
+) -> list[dict[str, float]]:
+    """Reward among new users after learning from more and more displays to some of them."""
+    rule, user = SessionRule.parse(policy.settings.session), held_out.user()
+    settings = policy.settings.model_copy(
+        update={"epsilon_start": policy.settings.epsilon_end, "warmup": 1, "seed": seed}
+    )
+    trainer = PolicyTrainer(
+        run.user(), policy.observer.pool, settings, within=user, networks=policy.networks
+    )
+    points = {round(point) for point in np.linspace(0, steps, _ADAPT_POINTS)}
+    curve = []
+
+    def note(done: int) -> None:
+        kind = settings.reward
+        found = roll_out(
+            trainer.policy,
+            user,
+            num_users=num_users,
+            session=rule,
+            reward=kind,  # type: ignore[arg-type]
+            seed=seed,
+        )
+        curve.append({"displays a user": float(done), **found.metrics})
+
+    note(0)
+    for done, _ in enumerate(trainer.steps(steps), start=1):
+        if done in points:
+            note(done)
+    return curve
+
+
+def estimate_log(
+    log: Path, policy: str = "uniform", *, clip: float | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """Off-policy estimates on a log of displays of one item with propensities.
+
+    Args:
+        log: Prepared displays.
+        policy: ``uniform``, or the path of another prepared log of the same items, whose shares of
+            items at each place are the policy's probabilities.
+        clip: Largest weight.
+        seed: Of the bootstrap and of the folds of the reward's prediction.
+
+    Raises:
+        MfganError: The log has no propensities or displays of several items.
+    """
+    data = DisplayDataset.open(log)
+    if data.propensities is None or len(data.items) != data.num_events:
+        raise MfganError(f"{log}: must have propensities and one item a display")
+    items = data.items.astype(np.int64)
+    positions = _positions(data)
+    rewards = (data.clicks >= 0).astype(np.float64)
+    shares = _shares(data, policy, int(positions.max()) + 1)
+    table = RewardTable(items, positions, rewards, data.num_items, seed=seed)
+    found = estimate(
+        rewards,
+        data.propensities.astype(np.float64),
+        shares[items, positions],
+        predicted=table.logged(),
+        predicted_policy=table.expected(shares),
+        clip=np.inf if clip is None else clip,
+        seed=seed,
+    )
+    return {
+        "log": str(log),
+        "policy": policy,
+        "rounds": data.num_events,
+        "logged": float(rewards.mean()),
+        "estimates": [one.to_dict() for one in found],
+    }
+
+
+def _positions(data: DisplayDataset) -> np.ndarray:
+    if data.positions is None:
+        return np.zeros(len(data.items), np.int64)
+    return data.positions.astype(np.int64)
+
+
+def _shares(data: DisplayDataset, policy: str, places: int) -> np.ndarray:
+    """``(num_items + 1, places)`` probability of each item at each place."""
+    if policy == "uniform":
+        table = np.full((data.num_items + 1, places), 1 / data.num_items)
+        table[0] = 0
+        return table
+    other = DisplayDataset.open(policy)
+    mine = np.array([data.item_ids.find(name) or 0 for name in other.item_ids], np.int64)
+    positions = np.minimum(_positions(other), places - 1)
+    counts = np.zeros((data.num_items + 1, places))
+    np.add.at(counts, (mine[other.items], positions), 1.0)
+    counts[0] = 0
+    shares: np.ndarray = counts / np.maximum(counts.sum(0), 1)
+    return shares
