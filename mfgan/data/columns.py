@@ -17,3 +17,7 @@ USER_IDX = "user_idx"
 ITEM_IDX = "item_idx"
 
 TITLE = "title"
+
+RANK = "rank"
+LOG_PROBABILITY = "log_probability"
+NEXT_ITEM_ID = "next_item_id"

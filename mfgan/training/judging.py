@@ -1,0 +1,232 @@
+"""What discriminators learn from: real next items against candidates of the generator."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mfgan.config import PretrainDiscriminatorConfig, SampleConfig
+from mfgan.data.batch import JaggedBatch
+from mfgan.data.batching import history_batches
+from mfgan.data.dataset import PreparedDataset
+from mfgan.models.discriminator import Discriminators, combine
+from mfgan.models.generator import Generator
+from mfgan.training.candidates import choose_positions, draw_candidates
+
+_CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Real next items and candidates of the generator for the same places.
+
+    Args:
+        batch: The sessions.
+        positions: ``(num_positions,)`` int64 token index of the history's end.
+        items: ``(num_positions, 1 + num_candidates)`` int64 item_idx, the real one first.
+        log_probs: ``(num_positions, num_candidates)``, the generator's of what was drawn.
+    """
+
+    batch: JaggedBatch
+    positions: Tensor
+    items: Tensor
+    log_probs: Tensor
+
+
+def draw_trials(
+    generator: Generator,
+    batch: JaggedBatch,
+    settings: SampleConfig,
+    *,
+    numpy_rng: np.random.Generator,
+    rng: torch.Generator,
+) -> Trials:
+    """Draw candidates beside the real next items of some training positions.
+
+    Args:
+        generator: Who proposes; without dropout, and without a gradient.
+        batch: Training sessions with targets.
+        settings: How many candidates, which, and where.
+        numpy_rng: Draws the positions.
+        rng: Draws the candidates.
+
+    Returns:
+        One real item and ``num_candidates`` others for every position.
+
+    Raises:
+        MfganError: The catalogue has too few items.
+    """
+    if batch.targets is None:
+        raise ValueError("draw_trials: the batch must have targets, got none")
+    positions = choose_positions(batch, settings.positions, numpy_rng)
+    return _trials(generator, batch, positions, batch.targets[positions], settings, rng)
+
+
+def _trials(
+    generator: Generator,
+    batch: JaggedBatch,
+    positions: Tensor,
+    real: Tensor,
+    settings: SampleConfig,
+    rng: torch.Generator,
+) -> Trials:
+    with torch.no_grad():
+        hidden = generator(batch)[positions]
+    draw = draw_candidates(
+        hidden,
+        generator,
+        settings.num_candidates,
+        method=settings.method,
+        rng=rng,
+        exclude=real if settings.exclude_target else None,
+    )
+    items = torch.cat([real.unsqueeze(1), draw.items], 1)
+    return Trials(batch, positions, items, draw.log_probs)
+
+
+def judging_loss(
+    discriminators: Discriminators, logits: Tensor, settings: PretrainDiscriminatorConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """What the discriminators lose on trials, summed over factors.
+
+    Args:
+        discriminators: Whose logits these are.
+        logits: ``(num_positions, 1 + num_candidates, num_factors)``, the real item's first.
+        settings: Weights of the terms.
+
+    Returns:
+        The loss, and detached figures of each factor: ``loss/<factor>``, ``accuracy/<factor>``
+        (real and drawn items weigh the same) and ``AUC/<factor>`` (of pairs at one position).
+    """
+    real, drawn = logits[:, :1], logits[:, 1:]
+    real_loss = F.softplus(-real) + settings.label_smoothing * real
+    drawn_loss = F.softplus(drawn)
+    if settings.balanced:
+        losses = 0.5 * (real_loss.mean((0, 1)) + drawn_loss.mean((0, 1)))
+    else:
+        losses = torch.cat([real_loss, drawn_loss], 1).mean((0, 1))
+    loss = losses.sum() + settings.head_l2 * discriminators.head_penalty().sum()
+    if settings.ranking_weight:
+        ranking = (logits.logsumexp(1) - logits[:, 0]).mean(0)
+        loss = loss + settings.ranking_weight * ranking.sum()
+    if discriminators.mixture is not None:
+        loss = loss + _mixture_loss(discriminators, logits)
+    with torch.no_grad():
+        accuracy = 0.5 * ((real > 0).float().mean((0, 1)) + (drawn < 0).float().mean((0, 1)))
+        figures = {"loss": losses.detach(), "accuracy": accuracy, "AUC": pair_auc(logits).mean(0)}
+    return loss, by_factor(figures, discriminators.factor_names)
+
+
+def pair_auc(logits: Tensor) -> Tensor:
+    """Share of a position's drawn items that the real one outscores, a tie counting half.
+
+    Args:
+        logits: ``(num_positions, 1 + num_candidates, num_factors)``, the real item's first.
+
+    Returns:
+        ``(num_positions, num_factors)``.
+    """
+    gaps = logits[:, :1] - logits[:, 1:]
+    return (gaps.sign().add(1).mul(0.5)).mean(1)
+
+
+def by_factor(figures: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    """``{"loss": (num_factors,)}`` as ``{"loss/<factor>": ()}`` for every figure and factor."""
+    return {
+        f"{figure}/{name}": value
+        for figure, values in figures.items()
+        for name, value in zip(names, values.unbind(), strict=True)
+    }
+
+
+def heldout_trials(
+    generator: Generator,
+    dataset: PreparedDataset,
+    settings: SampleConfig,
+    *,
+    users: np.ndarray,
+    batch_size: int,
+    rng: torch.Generator,
+) -> Iterator[Trials]:
+    """Trials on validation items, which neither model has learned from.
+
+    Args:
+        generator: Who proposes.
+        dataset: Where histories and targets come from.
+        settings: How many candidates, and which.
+        users: ``(n,)`` user_idx with a validation target.
+        batch_size: Users at once.
+        rng: Draws the candidates.
+
+    Yields:
+        One position a user: the end of the history before the validation item.
+    """
+    places = dataset.offsets[users] + dataset.validation[users]
+    targets = torch.from_numpy(np.asarray(dataset.items[places], np.int64))
+    device = generator.item_embedding.device
+    done = 0
+    max_len = generator.config.max_len
+    for packed in history_batches(
+        dataset, users, "validation", max_len=max_len, batch_size=batch_size
+    ):
+        batch = packed.to(device)
+        real = targets[done : done + batch.num_sessions].to(device)
+        done += batch.num_sessions
+        yield _trials(generator, batch, batch.last_tokens(), real, settings, rng)
+
+
+def measure(discriminators: Discriminators, trials: Iterator[Trials]) -> dict[str, float]:
+    """How well each factor tells real items from drawn ones, and how far its word can be taken.
+
+    Args:
+        discriminators: Who judges; without dropout.
+        trials: What about.
+
+    Returns:
+        For each factor ``AUC/<factor>`` of pairs, ``accuracy/<factor>`` and
+        ``calibration/<factor>``: the expected calibration error of ``sigmoid(y)`` in 15 bins, real
+        and drawn items weighing the same in the last two. ``AUC`` is of their combination.
+    """
+    with torch.no_grad():
+        logits = torch.cat([discriminators(t.batch, t.positions, t.items) for t in trials])
+        combined = discriminators.combine(logits).unsqueeze(-1)
+        accuracy = 0.5 * (
+            (logits[:, :1] > 0).float().mean((0, 1)) + (logits[:, 1:] < 0).float().mean((0, 1))
+        )
+        errors = torch.stack([calibration_error(y) for y in logits.unbind(-1)])
+    figures = {"AUC": pair_auc(logits).mean(0), "accuracy": accuracy, "calibration": errors}
+    named = by_factor(figures, discriminators.factor_names)
+    values = {name: float(value) for name, value in named.items()}
+    return {"AUC": float(pair_auc(combined).mean()), **values}
+
+
+def calibration_error(logits: Tensor) -> Tensor:
+    """The expected calibration error of ``sigmoid(y)`` as the chance that an item is real.
+
+    Args:
+        logits: ``(num_positions, 1 + num_candidates)`` of one factor, the real item's first. Real
+            and drawn items weigh the same in all, so that a half means "cannot tell".
+
+    Returns:
+        A scalar: the mean distance between what was said and what was so, over equal bins.
+    """
+    said = logits.sigmoid()
+    weights = torch.full_like(said, 0.5 / said[:, 1:].numel())
+    weights[:, 0] = 0.5 / len(said)
+    bins = (said * _CALIBRATION_BINS).long().clamp(max=_CALIBRATION_BINS - 1).flatten()
+
+    def per_bin(values: Tensor) -> Tensor:
+        return values.new_zeros(_CALIBRATION_BINS).index_add(0, bins, values.flatten())
+
+    so = torch.zeros_like(weights)
+    so[:, 0] = weights[:, 0]
+    return (per_bin(weights * said) - per_bin(so)).abs().sum()
+
+
+def _mixture_loss(discriminators: Discriminators, logits: Tensor) -> Tensor:
+    """Likelihood of the learned combination; the judgements themselves learn nothing from it."""
+    judged = combine(logits.detach(), mixture=discriminators.mixture).clamp(1e-6, 1 - 1e-6)
+    return -0.5 * (judged[:, :1].log().mean() + (1 - judged[:, 1:]).log().mean())

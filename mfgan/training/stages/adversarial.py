@@ -1,0 +1,229 @@
+"""Turns of generator and discriminators: policy gradient on the reward, then fresh candidates."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from mfgan.data.batch import JaggedBatch
+from mfgan.data.batching import TrainingBatches
+from mfgan.training.candidates import Draw, choose_positions, draw_candidates
+from mfgan.training.judging import draw_trials, judging_loss
+from mfgan.training.optimizer import Optimizer
+from mfgan.training.policy_loss import PolicyTerms, policy_loss
+from mfgan.training.rewards import (
+    independent_coefficients,
+    reward_of,
+    top_coefficients,
+    without_replacement_coefficients,
+)
+from mfgan.training.stage import StageContext, StepOutput, TrainingStage
+from mfgan.training.validation import validate_generator
+
+# What a draw is for, so that no two share their numbers.
+_POSITIONS, _CANDIDATES, _ACTIONS = range(3)
+
+
+class AdversarialStage(TrainingStage):
+    """The generator learns from the discriminators, and they from what it then proposes.
+
+    An epoch is one pass over the training sessions by one of the two: a turn has
+    ``generator_epochs`` of the generator's, then ``discriminator_epochs`` of the discriminators'.
+
+    Args:
+        context: The run's; its generator and discriminators are where this stage starts, and the
+            generator is also its anchor.
+    """
+
+    name: ClassVar[str] = "adversarial"
+    validates_start: ClassVar[bool] = True
+
+    def __init__(self, context: StageContext) -> None:
+        super().__init__(context)
+        config = context.config
+        self.settings = self._policy = config.adversarial
+        self._judging = config.pretrain_discriminator
+        self.generator = context.generator()
+        self.discriminators = context.discriminators()
+        self.models = {"generator": self.generator, "discriminators": self.discriminators}
+        self.generator.sparse_gradients = False
+        self._anchor = deepcopy(self.generator).requires_grad_(False)
+        self._sessions = {
+            "generator": self._batches(self._policy.batch_size, self._policy.token_budget),
+            "discriminators": self._batches(self._judging.batch_size, self._judging.token_budget),
+        }
+        plans = {
+            "generator": (self._policy.generator_optimizer, self._policy.generator_epochs),
+            "discriminators": (
+                self._policy.discriminator_optimizer,
+                self._policy.discriminator_epochs,
+            ),
+        }
+        self.optimizers = {
+            name: Optimizer(
+                dict(self.models[name].named_parameters()),
+                plan,
+                total_steps=self._policy.turns * epochs * len(self._sessions[name].epoch(0)),
+            )
+            for name, (plan, epochs) in plans.items()
+        }
+
+    @property
+    def num_epochs(self) -> int:
+        """Passes of both over all turns."""
+        return self._policy.turns * self._epochs_a_turn
+
+    @property
+    def _epochs_a_turn(self) -> int:
+        return self._policy.generator_epochs + self._policy.discriminator_epochs
+
+    def optimizer_of(self, epoch: int) -> str:
+        """Whose pass this is: the generator's come first in a turn."""
+        within = epoch % self._epochs_a_turn
+        return "generator" if within < self._policy.generator_epochs else "discriminators"
+
+    def batches(self, epoch: int) -> Sequence[JaggedBatch]:
+        """Training sessions, shuffled anew each epoch."""
+        return self._sessions[self.optimizer_of(epoch)].epoch(epoch)
+
+    def step(self, batch: JaggedBatch, *, epoch: int, step: int) -> StepOutput:
+        """One step of whoever's pass it is."""
+        batch = batch.to(self.context.device)
+        if self.optimizer_of(epoch) == "generator":
+            return self._generator_step(batch, step)
+        return self._discriminator_step(batch, step)
+
+    def validates_after(self, epochs: int) -> bool:
+        """After the generator's last pass of every ``evaluate_every``-th turn, and of the last."""
+        turn, within = divmod(epochs, self._epochs_a_turn)
+        if within != self._policy.generator_epochs % self._epochs_a_turn:
+            return False
+        turns = turn + (within > 0)
+        return turns == self._policy.turns or turns % self._policy.evaluate_every == 0
+
+    def validate(self) -> dict[str, float]:
+        """Ranking metrics of the generator alone on the validation split."""
+        return validate_generator(self.context, self.generator)
+
+    def _discriminator_step(self, batch: JaggedBatch, step: int) -> StepOutput:
+        trials = draw_trials(
+            self.generator,
+            batch,
+            self.context.config.sample,
+            numpy_rng=self.numpy_at(_POSITIONS, step),
+            rng=self.generator_at(_CANDIDATES, step),
+        )
+        logits = self.discriminators(
+            trials.batch, trials.positions, trials.items, rng=self.rng_at(step)
+        )
+        loss, figures = judging_loss(self.discriminators, logits, self._judging)
+        return StepOutput(loss, tokens=trials.items.numel(), metrics=figures)
+
+    def _generator_step(self, batch: JaggedBatch, step: int) -> StepOutput:
+        settings = self._policy
+        if batch.targets is None:
+            raise ValueError("adversarial: the batch must have targets, got none")
+        hidden = self.generator(batch, rng=self.rng_at(step))
+        actions = self._actions(batch, hidden.detach(), step)
+        anchored = settings.anchor_weight > 0
+        with torch.no_grad():
+            anchor_hidden = self._anchor(batch) if anchored else None
+        terms = PolicyTerms(
+            targets=batch.targets,
+            mle_weight=settings.mle_weight,
+            items=actions.items,
+            coefficients=settings.policy_weight * actions.coefficients,
+            anchor_hidden=anchor_hidden,
+            anchor_table=self._anchor.item_table if anchored else None,
+            anchor_weight=settings.anchor_weight,
+            entropy_weight=settings.entropy_weight,
+        )
+        parts = policy_loss(hidden, self.generator.item_table, terms)
+        figures = {
+            "reward": actions.rewards.mean(),
+            "reward_spread": actions.rewards.std(),
+            "nll": parts.nll,
+            "entropy": parts.entropy,
+        }
+        if anchored:
+            figures["divergence"] = parts.divergence
+        return StepOutput(parts.loss, tokens=batch.total_tokens, metrics=figures)
+
+    def _actions(self, batch: JaggedBatch, hidden: Tensor, step: int) -> "_Actions":
+        settings = self._policy
+        if settings.policy == "likelihood":
+            return self._weighted_likelihood(batch, hidden)
+        if settings.positions:
+            rng = self.numpy_at(_POSITIONS, step)
+            positions = choose_positions(batch, settings.positions, rng)
+        else:
+            positions = torch.arange(batch.total_tokens, device=hidden.device)
+        draw = draw_candidates(
+            hidden[positions],
+            self.generator,
+            settings.num_samples,
+            method=settings.policy,
+            rng=self.generator_at(_ACTIONS, step),
+        )
+        rewards = self._rewards(batch, positions, draw.items)
+        # The loss is a mean over all positions; this one is over those that earn a reward.
+        share = batch.total_tokens / len(positions)
+        coefficients = share * self._coefficients(draw, rewards)
+        if len(positions) == batch.total_tokens:
+            return _Actions(draw.items, coefficients, rewards)
+        everywhere = draw.items.new_ones(batch.total_tokens, settings.num_samples)
+        nothing = coefficients.new_zeros(batch.total_tokens, settings.num_samples)
+        return _Actions(
+            everywhere.index_copy(0, positions, draw.items),
+            nothing.index_copy(0, positions, coefficients),
+            rewards,
+        )
+
+    def _coefficients(self, draw: Draw, rewards: Tensor) -> Tensor:
+        if self._policy.policy == "multinomial":
+            return independent_coefficients(rewards, self._policy.baseline)
+        if self._policy.policy == "gumbel":
+            return without_replacement_coefficients(rewards, draw, self._policy.baseline)
+        return top_coefficients(rewards, draw)
+
+    def _weighted_likelihood(self, batch: JaggedBatch, hidden: Tensor) -> "_Actions":
+        """As published: a session earns the reward of what is proposed at its end, everywhere."""
+        last = batch.last_tokens()
+        proposed = draw_candidates(
+            hidden[last], self.generator, 1, method="top", rng=torch.Generator()
+        )
+        rewards = self._rewards(batch, last, proposed.items)
+        lengths = batch.offsets.diff().to(rewards.device)
+        weights = rewards.repeat_interleave(lengths, dim=0, output_size=batch.total_tokens)
+        assert batch.targets is not None
+        return _Actions(batch.targets.unsqueeze(1), weights, rewards)
+
+    def _rewards(self, batch: JaggedBatch, positions: Tensor, items: Tensor) -> Tensor:
+        with torch.no_grad():
+            return reward_of(
+                self.discriminators(batch, positions, items),
+                self._policy.reward,
+                sharpness=self.discriminators.config.sharpness,
+                mixture=self.discriminators.mixture,
+            )
+
+    def _batches(self, batch_size: int, token_budget: int) -> TrainingBatches:
+        return TrainingBatches(
+            self.context.dataset,
+            max_len=self.context.config.generator.max_len,
+            batch_size=None if token_budget else batch_size,
+            token_budget=token_budget or None,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True)
+class _Actions:
+    """Items, their coefficients in the policy gradient, and the rewards these come from."""
+
+    items: Tensor  # (total_tokens, num_samples)
+    coefficients: Tensor  # (total_tokens, num_samples)
+    rewards: Tensor

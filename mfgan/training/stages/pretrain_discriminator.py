@@ -1,0 +1,152 @@
+"""The discriminators' first training: real next items against the frozen generator's candidates."""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mfgan.data.batch import JaggedBatch
+from mfgan.data.batching import TrainingBatches
+from mfgan.errors import MfganError
+from mfgan.models.discriminator import Discriminators
+from mfgan.training.checkpoint import load_model
+from mfgan.training.judging import draw_trials, heldout_trials, judging_loss, measure
+from mfgan.training.optimizer import Optimizer
+from mfgan.training.stage import StageContext, StepOutput, TrainingStage
+
+# What a draw is for, so that no two share their numbers.
+_POSITIONS, _CANDIDATES, _HELDOUT = range(3)
+_HELDOUT_BATCH = 256
+
+
+class BestFactors(nn.Module):
+    """Every factor's best weights so far, each from a validation of its own.
+
+    Args:
+        discriminators: Whose weights they are to be.
+    """
+
+    scores: Tensor
+
+    def __init__(self, discriminators: Discriminators) -> None:
+        super().__init__()
+        self.weights = deepcopy(discriminators).requires_grad_(False)
+        nothing = torch.full((discriminators.num_factors,), -torch.inf)
+        self.register_buffer("scores", nothing.to(discriminators.head_bias.device))
+
+    def offer(self, discriminators: Discriminators, scores: Sequence[float]) -> None:
+        """Take the weights of the factors that score better than before."""
+        state = discriminators.state_dict()
+        for factor, score in enumerate(scores):
+            if score > self.scores[factor]:
+                self.scores[factor] = score
+                self.weights.load_factor(factor, state)
+        if self.weights.mixture is not None and discriminators.mixture is not None:
+            self.weights.mixture.copy_(discriminators.mixture.detach())
+
+
+class PretrainDiscriminatorStage(TrainingStage):
+    """Binary cross-entropy for each factor at random training positions.
+
+    Where selection is on, each factor is measured on validation items, which the generator has not
+    learned from, and hands on its own best weights: factors of many values have long overfitted
+    when the others are still learning. Where it is off, validation items are not looked at.
+
+    Args:
+        context: The run's; its generator proposes the candidates and is not changed.
+    """
+
+    name: ClassVar[str] = "pretrain-discriminator"
+
+    def __init__(self, context: StageContext) -> None:
+        super().__init__(context)
+        config = context.config
+        self.settings = self._judging = config.pretrain_discriminator
+        self.generator = context.generator()
+        self.discriminators = context.discriminators()
+        self.models = {"discriminators": self.discriminators}
+        self._best: BestFactors | None = None
+        if config.selection.enabled:
+            self._best = BestFactors(self.discriminators)
+            self.models["best_factors"] = self._best
+        self._batches = TrainingBatches(
+            context.dataset,
+            max_len=config.generator.max_len,
+            batch_size=None if self.settings.token_budget else self.settings.batch_size,
+            token_budget=self.settings.token_budget or None,
+            seed=self.seed,
+        )
+        optimizer = Optimizer(
+            dict(self.discriminators.named_parameters()),
+            self._judging.optimizer,
+            total_steps=self.num_epochs * len(self._batches.epoch(0)),
+        )
+        self.optimizers = {"discriminators": optimizer}
+
+    @property
+    def selection_metric(self) -> str:
+        """Pairs that the best weights tell right: it grows whenever one factor's do."""
+        return "AUC/best"
+
+    def batches(self, epoch: int) -> Sequence[JaggedBatch]:
+        """All training sessions, shuffled anew each epoch."""
+        return self._batches.epoch(epoch)
+
+    def step(self, batch: JaggedBatch, *, epoch: int, step: int) -> StepOutput:
+        """Draw candidates beside the real items of one batch and judge both."""
+        trials = draw_trials(
+            self.generator,
+            batch.to(self.context.device),
+            self.context.config.sample,
+            numpy_rng=self.numpy_at(_POSITIONS, step),
+            rng=self.generator_at(_CANDIDATES, step),
+        )
+        logits = self.discriminators(
+            trials.batch, trials.positions, trials.items, rng=self.rng_at(step)
+        )
+        loss, figures = judging_loss(self.discriminators, logits, self._judging)
+        return StepOutput(loss, tokens=batch.total_tokens, metrics=figures)
+
+    def validate(self) -> dict[str, float]:
+        """Measure every factor on validation items, against the same candidates each time."""
+        trials = heldout_trials(
+            self.generator,
+            self.context.dataset,
+            self.context.config.sample,
+            users=self._heldout_users(),
+            batch_size=_HELDOUT_BATCH,
+            rng=self.generator_at(_HELDOUT, 1),
+        )
+        figures = measure(self.discriminators, trials)
+        if self._best is not None:
+            names = self.discriminators.factor_names
+            self._best.offer(self.discriminators, [figures[f"AUC/{name}"] for name in names])
+            figures["AUC/best"] = float(self._best.scores.mean())
+        return figures
+
+    def best_weights(self) -> Mapping[str, Mapping[str, Tensor]]:
+        """Each factor's own best, or the last where none has been measured."""
+        measured = self._best is not None and bool(self._best.scores.isfinite().all())
+        best = self._best.weights if measured and self._best else self.discriminators
+        return {"discriminators": best.state_dict()}
+
+    def load(self, directory: Path) -> None:
+        """Give the discriminators the weights of a checkpoint's folder."""
+        load_model(directory, "discriminators", self.discriminators)
+
+    def _heldout_users(self) -> np.ndarray:
+        dataset = self.context.dataset
+        users = np.flatnonzero(dataset.validation > 0)
+        if not len(users):
+            raise MfganError(
+                f"{dataset.path}: some user must have a validation target for selection, "
+                "found none; set selection.enabled = false"
+            )
+        count = self._judging.heldout_users
+        if count < len(users):
+            users = np.sort(self.numpy_at(_HELDOUT, 0).choice(users, count, replace=False))
+        return users
