@@ -1,0 +1,5 @@
+"""A run's standing against baselines and controls, and the page that shows it."""
+
+from mfgan.report.standing import Contender, Standing, standing
+
+__all__ = ["Contender", "Standing", "standing"]
