@@ -1,0 +1,108 @@
+"""``mfgan explain``: which factors spoke for a user's items, step by step."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+if TYPE_CHECKING:
+    from mfgan.explain import Explanation
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--user", help="A user of the data set, by the id of the log.")
+@click.option("--session", help="Or a history: item ids, comma-separated, the latest last.")
+@click.option("-k", "count", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=0),
+    default=50,
+    show_default=True,
+    help="Judge the last so many steps of the history.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Files to write, endings added.  [default: RUN/explain/ID]",
+)
+@click.option("--stage", help="Weights of this stage.  [default: the last]")
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the JSON document too.")
+@click.option("--quiet", is_flag=True, help="Print no table.")
+def command(
+    run: Path,
+    user: str | None,
+    session: str | None,
+    count: int,
+    steps: int,
+    out: Path | None,
+    stage: str | None,
+    device: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Show every factor's judgement of each step of a history and of each recommendation.
+
+    Writes a picture (PNG and SVG) and all figures (JSON): each factor's logit y, its probability
+    sigmoid(y), its weight w and its share w * sigmoid(y) / Q in the joint judgement Q.
+    """
+    from mfgan.errors import MfganError
+
+    if (user is None) == (session is None):
+        raise MfganError("explain: give either --user or --session")
+    import json
+
+    from mfgan.cli.recommend import look_up
+    from mfgan.console import Reporter
+    from mfgan.explain import Explainer
+    from mfgan.explain.plot import save_plot
+    from mfgan.files import write_json
+
+    explainer = Explainer(run, stage=stage, device=device)
+    session_or_none = look_up(explainer.recommender, None, session) if session else None
+    found = explainer.explain(user=user, session=session_or_none, k=count, steps=steps)
+    stem = out or run / "explain" / _file_name(found.name)
+    paths = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg", "json")}
+    save_plot(found, paths["png"], paths["svg"])
+    write_json(paths["json"], found.details)
+    reporter = Reporter(quiet=quiet, stderr=as_json)
+    _show(reporter, found)
+    for path in paths.values():
+        reporter.note(str(path))
+    if as_json:
+        click.echo(json.dumps(found.details, allow_nan=False, ensure_ascii=False))
+
+
+def _file_name(name: str) -> str:
+    # An id of the log may hold anything, a slash or a leading dot included.
+    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+    return safe[:100] or "_"
+
+
+def _show(reporter: Any, found: "Explanation") -> None:
+    from mfgan.recommend import RANK
+
+    unknown = found.details["unknown_items"]
+    if unknown:
+        reporter.note(f"skipped, not in the catalogue: {', '.join(unknown)}")
+    for title, part, place, rows in (
+        (f"{found.name}: last steps of the history", "history", "step", 10),
+        ("recommendations", "recommendations", RANK, None),
+    ):
+        entries = found.details[part][-rows:] if rows else found.details[part]
+        columns = ["title", place, "Q", *found.factor_names]
+        table = [
+            [
+                entry["title"],
+                str(entry[place]),
+                f"{entry['judgement']:.2f}",
+                *(_share(factor, entry["leading"]) for factor in entry["factors"]),
+            ]
+            for entry in entries
+        ]
+        reporter.table(f"{title} (shares; * leads)", columns, table)
+
+
+def _share(factor: dict[str, Any], leading: str) -> str:
+    return f"{'*' if factor['factor'] == leading else ''}{factor['share']:.0%}"

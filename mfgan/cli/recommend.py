@@ -1,0 +1,122 @@
+"""``mfgan recommend``: the best next items for a user or a new session."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from mfgan.recommend import Recommender, Session
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--user", help="A user of the data set, by the id of the log.")
+@click.option("--session", help="Or a history: item ids, comma-separated, the latest last.")
+@click.option("-k", "count", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--explain", is_flag=True, help="Say which factors speak for each item.")
+@click.option("--stage", help="Weights of this stage.  [default: the last]")
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--quiet", is_flag=True, help="Do not name skipped items.")
+def command(
+    run: Path,
+    user: str | None,
+    session: str | None,
+    count: int,
+    explain: bool,
+    stage: str | None,
+    device: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Recommend items that follow the history of a user, or a session never seen before.
+
+    Items of the history are never recommended again. Items that the catalogue lacks are named and
+    skipped. The probability is the generator's softmax over all items not in the history.
+    """
+    from mfgan.errors import MfganError
+
+    if (user is None) == (session is None):
+        raise MfganError("recommend: give either --user or --session")
+    from mfgan.console import Reporter
+
+    explainer = None
+    if explain:
+        from mfgan.explain import Explainer
+
+        explainer = Explainer(run, stage=stage, device=device)
+        recommender = explainer.recommender
+    else:
+        from mfgan.recommend import Recommender
+
+        recommender = Recommender(run, stage=stage, device=device)
+    history = look_up(recommender, user, session)
+    if history.unknown:
+        notes = Reporter(quiet=quiet, stderr=True)
+        notes.note(f"skipped, not in the catalogue: {', '.join(history.unknown)}")
+    table = recommender.rank([history], k=count)
+    if explainer is not None:
+        table = explainer.reasons([history], table)
+    if as_json:
+        _print_json(table, history, is_user=user is not None)
+    else:
+        _print_table(table, history)
+
+
+def look_up(recommender: "Recommender", user: str | None, session: str | None) -> "Session":
+    """The history that the options mean."""
+    if user is not None:
+        return recommender.user(user)
+    names = [name.strip() for name in (session or "").split(",")]
+    return recommender.session([name for name in names if name], name="session")
+
+
+def _print_json(table: "pl.DataFrame", history: "Session", *, is_user: bool) -> None:
+    import json
+
+    from mfgan.data.columns import ITEM_IDX, USER_ID
+    from mfgan.recommend import SESSION
+
+    document: dict[str, Any] = {USER_ID: history.name} if is_user else {}
+    document |= {
+        "history_length": len(history.items),
+        "unknown_items": list(history.unknown),
+        "recommendations": table.drop(SESSION, ITEM_IDX).to_dicts(),
+    }
+    click.echo(json.dumps(document, allow_nan=False, ensure_ascii=False))
+
+
+def _print_table(table: "pl.DataFrame", history: "Session") -> None:
+    from mfgan.console import Reporter
+    from mfgan.data.columns import ITEM_ID, TITLE
+    from mfgan.recommend import PROBABILITY, RANK
+
+    has_titles = bool((table[TITLE] != table[ITEM_ID]).any())
+    columns = ["title", "item"] if has_titles else ["item"]
+    columns += ["rank", "probability"]
+    explained = "reasons" in table.columns
+    columns += ["judgement", "why"] if explained else []
+    rows = []
+    for row in table.rows(named=True):
+        cells = [row[TITLE], row[ITEM_ID]] if has_titles else [row[ITEM_ID]]
+        cells += [str(row[RANK]), f"{row[PROBABILITY]:.4f}"]
+        if explained:
+            cells += [f"{row['judgement']:.2f}", why(row["reasons"])]
+        rows.append(cells)
+    title = f"{history.name}: {len(history.items)} items so far"
+    Reporter(quiet=False).table(title, columns, rows)
+
+
+def why(reasons: list[dict[str, Any]]) -> str:
+    """The two factors with the largest shares, in words."""
+    best = sorted(reasons, key=lambda reason: -reason["share"])[:2]
+    return ", ".join(
+        f"{reason['factor']}{_value(reason['value'])} {reason['share']:.0%}" for reason in best
+    )
+
+
+def _value(value: str) -> str:
+    return f" ({value})" if value else ""
