@@ -39,7 +39,9 @@ def read(request: Request) -> RawLog:
         log, source = text_log(path, _RECBOLE, request, known=known)
         return assemble(log, _recbole_items(path.parent, request), request, [source])
     log, source = text_log(path, _OFFICIAL, request)
-    return assemble(log, _official_items(path.parent, request), request, [source])
+    # `mfgan datasets fetch` may have u.data from one place and the movies from the other.
+    items = _official_items(path.parent, request) or _recbole_items(path.parent, request)
+    return assemble(log, items, request, [source])
 
 
 def _official_items(folder: Path, request: Request) -> Items | None:
