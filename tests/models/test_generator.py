@@ -1,0 +1,155 @@
+"""The generator: packed equals single, causal, and the same as a plain padded SASRec."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from mfgan.config import GeneratorConfig
+from mfgan.data.batch import JaggedBatch
+from mfgan.models.generator import Generator
+
+NUM_ITEMS = 23
+LENGTHS = (5, 1, 12, 3, 8)
+VARIANTS = [
+    {},
+    {"positions": "start"},
+    {"positions": "none", "distance_bias": True},
+    {"norm_place": "post", "activation": "relu"},
+    {"norm": "rms", "activation": "swiglu", "ff_multiple": 1.5},
+    {"normalize": True, "temperature": 0.1},
+]
+
+
+def make_generator(**options):
+    config = GeneratorConfig(hidden_dim=16, max_len=12, init_scale=0.5, **options)
+    generator = Generator(config, NUM_ITEMS, seed=1)
+    with torch.no_grad():
+        for name, parameter in generator.named_parameters():
+            if name.endswith(("bias", "norm.weight")):  # not the identity they begin as
+                parameter.normal_(0.5, 0.5, generator=torch.Generator().manual_seed(len(name)))
+    return generator
+
+
+def make_sequences(lengths=LENGTHS):
+    draws = torch.Generator().manual_seed(2)
+    return [torch.randint(1, NUM_ITEMS + 1, (n,), generator=draws).tolist() for n in lengths]
+
+
+def pack(sequences, max_len=12):
+    return JaggedBatch.from_sequences(sequences, max_len=max_len)
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_packed_equals_one_session_at_a_time(options):
+    generator, sequences = make_generator(**options), make_sequences()
+    together = generator.logits(generator(pack(sequences)))
+    alone = [generator.logits(generator(pack([sequence]))) for sequence in sequences]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_no_token_sees_what_comes_after_it(options):
+    if options.get("positions", "end") == "end":
+        options = {**options, "positions": "start"}  # from the end, length itself is position
+    generator, (sequence,) = make_generator(**options), make_sequences((9,))
+    whole = generator(pack([sequence]))
+    part = generator(pack([sequence[:4]]))
+    torch.testing.assert_close(whole[:4], part, atol=1e-5, rtol=1e-5)
+
+
+def plain_padded_sasrec(generator, sequences, width):
+    """SASRec as it is usually written: left-padded matrices, masks, a loop over blocks."""
+    weights, heads = dict(generator.named_parameters()), generator.config.num_heads
+    items = torch.tensor([[0] * (width - len(s)) + s for s in sequences])
+    is_item = items > 0
+    x = weights["item_embedding"][items] + weights["position_embedding"].flip(0)[-width:]
+
+    def norm(name, x):
+        return F.layer_norm(
+            x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], 1e-6
+        )
+
+    def linear(name, x):
+        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    mask = torch.ones(width, width).tril().bool() & is_item[:, None, :]
+    for place in range(generator.config.num_blocks):
+        block = f"blocks.{place}"
+        y = linear(f"{block}.attention.qkv", norm(f"{block}.attention_norm", x))
+        q, k, v = (
+            part.view(*part.shape[:2], heads, -1).transpose(1, 2) for part in y.chunk(3, dim=-1)
+        )
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        scores = scores.masked_fill(~mask[:, None], -1e9)
+        attended = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+        x = x + linear(f"{block}.attention.out", attended)
+        inner = linear(f"{block}.feed_forward.up", norm(f"{block}.feed_forward_norm", x))
+        inner = F.gelu(inner, approximate="tanh")
+        x = x + linear(f"{block}.feed_forward.down", inner)
+    return (norm("final_norm", x) @ weights["item_embedding"].T)[is_item]
+
+
+@pytest.mark.parametrize("width", [12, 16])
+def test_equals_a_plain_padded_sasrec(width):
+    generator, sequences = make_generator(num_heads=4), make_sequences()
+    if width > 12:  # a longer window only adds padding
+        wide = torch.zeros(width - 12, 16)
+        table = torch.cat([generator.position_embedding.detach(), wide])
+        generator.position_embedding = torch.nn.Parameter(table)
+    expected = plain_padded_sasrec(generator, sequences, width)
+    actual = generator.logits(generator(pack(sequences)))
+    torch.testing.assert_close(actual[:, 1:], expected[:, 1:], atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_reach_every_weight():
+    generator = make_generator(distance_bias=True)
+    hidden = generator(pack(make_sequences()), rng=torch.tensor([3, 0]))
+    generator.logits(hidden)[:, 1:].logsumexp(1).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in generator.parameters())
+
+
+def test_dropout_follows_seed_and_step_alone():
+    generator, batch = make_generator(dropout=0.5), pack(make_sequences())
+    first, again, later = (generator(batch, rng=torch.tensor([3, step])) for step in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, later)
+    assert torch.equal(generator(batch), generator(batch))
+    mean = torch.stack([generator(batch, rng=torch.tensor([3, n])) for n in range(50)]).mean(0)
+    assert not torch.allclose(mean, generator(batch), atol=1e-4)
+
+
+def test_initial_weights_follow_the_seed():
+    config = GeneratorConfig(hidden_dim=8)
+    one, same, other = (Generator(config, 5, seed=seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["item_embedding"], other["item_embedding"])
+
+
+def test_item_zero_is_never_recommended():
+    generator = make_generator()
+    logits = generator.logits(generator(pack(make_sequences())))
+    assert logits.shape == (sum(LENGTHS), NUM_ITEMS + 1)
+    assert torch.all(logits[:, 0] == -torch.inf)
+    assert torch.all(logits[:, 1:].isfinite())
+
+
+def test_empty_batches_and_sessions_are_legal():
+    generator = make_generator()
+    assert generator(pack([])).shape == (0, 16)
+    sequences = make_sequences((3,))
+    alone = generator(pack(sequences))
+    assert torch.equal(generator(pack([[], *sequences, []])), alone)
+
+
+def test_sessions_longer_than_max_len_are_refused():
+    with pytest.raises(ValueError, match="at most max_len 12 interactions, got 13"):
+        make_generator()(pack(make_sequences((13,)), max_len=13))
+
+
+def test_cosine_logits_are_bounded_by_the_temperature():
+    generator = make_generator(normalize=True, temperature=0.25)
+    logits = generator.logits(generator(pack(make_sequences())))[:, 1:]
+    assert logits.abs().max() <= 4 + 1e-5
+    assert logits.abs().max() > 1

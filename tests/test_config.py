@@ -1,0 +1,90 @@
+"""Settings: presets, files, overrides, and what a mistake in them gets."""
+
+import pytest
+
+from mfgan.config import RunConfig, load_config, parse_config
+from mfgan.errors import MfganError
+
+
+@pytest.mark.parametrize("preset", ["tuned", "paper"])
+def test_toml_comes_back_as_it_was(preset, tmp_path):
+    config = load_config(preset, overrides=["discriminator.factors=['id', 'genre']", "seed=7"])
+    (tmp_path / "config.toml").write_text(config.to_toml())
+    assert load_config("tuned", tmp_path / "config.toml") == config
+
+
+def test_paper_is_as_published():
+    config = load_config("paper")
+    generator, likelihood, turns = config.generator, config.pretrain_generator, config.adversarial
+    assert (generator.hidden_dim, generator.num_blocks, generator.num_heads) == (50, 2, 2)
+    assert (generator.dropout, generator.max_len) == (0.2, 50)
+    assert (likelihood.loss, likelihood.epochs, likelihood.batch_size) == ("bce", 400, 128)
+    adam = likelihood.optimizer
+    assert (adam.kind, adam.learning_rate, adam.beta2) == ("adam", 1e-3, 0.98)
+    assert (config.pretrain_discriminator.epochs, config.pretrain_discriminator.batch_size) == (
+        1,
+        16,
+    )
+    assert (turns.turns, turns.generator_epochs, turns.discriminator_epochs) == (100, 80, 1)
+
+
+def test_the_later_source_wins(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("seed = 3\n[generator]\nhidden_dim = 32\ndropout = 0.3\n")
+    config = load_config("paper", file, ["generator.dropout=0.4"])
+    assert (config.seed, config.generator.hidden_dim) == (3, 32)
+    assert config.generator.dropout == 0.4
+    assert config.generator.max_len == 50
+
+
+def test_override_values_are_toml_or_bare_words():
+    config = load_config(
+        overrides=["generator.norm=rms", "tensorboard=true", "discriminator.factors=['id']"]
+    )
+    assert config.generator.norm == "rms"
+    assert config.tensorboard is True
+    assert config.discriminator.factors == ("id",)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "generator.hiden_dim=3",
+            "generator.hiden_dim: no such setting; did you mean 'hidden_dim'",
+        ),
+        ("hidden_dim=3", "did you mean generator.hidden_dim or discriminator.hidden_dim"),
+        ("generator.hidden_dim=0", "generator.hidden_dim: input should be .* 1, got 0"),
+        ("generator.hidden_dim=63", "hidden_dim must be a multiple of num_heads, got 63 and 2"),
+        ("generator.norm=batch", "generator.norm: .*got 'batch'"),
+        ("pretrain_generator.optimizer.learning_rate=nan", "learning_rate"),
+        ("generator=4", "generator: .*got 4"),
+        ("generator.hidden_dim", "--set must be name.name=value, got 'generator.hidden_dim'"),
+        (".=1", "--set must be"),
+        ("pretrain_generator.sparse_items=true", "sparse_items must be false with loss softmax"),
+    ],
+)
+def test_mistakes_are_named(override, message):
+    with pytest.raises(MfganError, match=message) as caught:
+        load_config(overrides=[override])
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(MfganError, match="must exist"):
+        load_config(file=tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("seed = = 1")
+    with pytest.raises(MfganError, match="must be TOML"):
+        load_config(file=tmp_path / "bad.toml")
+    with pytest.raises(MfganError, match="did you mean 'tuned'"):
+        load_config("tunes")
+
+
+def test_differences_name_settings():
+    other = parse_config({"generator": {"dropout": 0.5}, "seed": 1})
+    assert RunConfig().differences(other) == ["seed", "generator.dropout"]
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        RunConfig().seed = 3
