@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <atomic>
+#include <memory>
 #include <mutex>
 #include <thread>
 
@@ -123,11 +124,12 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 shape, size_t shared_
   std::string error;
   std::mutex error_lock;
   const auto work = [&] {
-    Worker worker(grid, shape, shared_bytes);
+    // Not on this stack: what comes to lie there later would seem to race with the last fibers.
+    const auto worker = std::make_unique<Worker>(grid, shape, shared_bytes);
     for (long i = next++; i < total; i = next++) {
       const long xy = i / grid.x;
       try {
-        worker.run(dim3(i % grid.x, xy % grid.y, xy / grid.y), body);
+        worker->run(dim3(i % grid.x, xy % grid.y, xy / grid.y), body);
       } catch (const std::exception& caught) {
         const std::lock_guard<std::mutex> hold(error_lock);
         if (error.empty()) error = caught.what();
