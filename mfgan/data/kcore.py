@@ -17,7 +17,10 @@ from numba import njit
 from mfgan.data.parallel import over_parts, row_parts, together
 from mfgan.errors import MfganError
 
-_LOW = 2  # a count is low below this many times its bound
+# Who has how many rows left; joined by "or" the state of a row.
+_HIGH, _LOW, _GONE = np.uint8(0), np.uint8(1), np.uint8(2)
+
+_FEW = 2  # a count is low below this many times its bound
 _WALKS = 8
 _BLOCK = 512
 
@@ -36,10 +39,9 @@ class Core:
 
     def rows(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """``(n,)`` bool: which interactions stay; arguments as for `k_core`."""
-        keep = np.empty(len(users), np.bool_)
-        parts = row_parts(len(users))
-        codes = _as_int32("users", users), _as_int32("items", items)
-        over_parts(_mark_rows, parts, *codes, self.keeps_user, self.keeps_item, keep)
+        users, items = _as_int32("users", users), _as_int32("items", items)
+        out = [np.where(keeps, _HIGH, _GONE) for keeps in (self.keeps_user, self.keeps_item)]
+        keep: np.ndarray = _joined(users, items, out[0], out[1]) == _HIGH
         return keep
 
 
@@ -49,7 +51,7 @@ def k_core(users: np.ndarray, items: np.ndarray, *, k: int, k_users: int | None 
     Args:
         users: ``(n,)`` integer codes, dense from 0: memory is some bytes a code. int32 ones are
             not copied.
-        items: ``(n,)`` integer codes; a row with a negative one is not there.
+        items: ``(n,)`` integer codes; a row with item -1 is not there.
         k: At least so many interactions an item, and a user; 1 keeps all who have any.
         k_users: Another bound for users.
 
@@ -94,6 +96,8 @@ def k_core(users: np.ndarray, items: np.ndarray, *, k: int, k_users: int | None 
 def _as_int32(name: str, codes: np.ndarray) -> np.ndarray:
     if codes.max(initial=0) >= (1 << 31) - 1:
         raise MfganError(f"k-core: {name} must be codes below 2**31 - 1, got {codes.max()}")
+    if codes.min(initial=0) < -1:
+        raise MfganError(f"k-core: {name} must be codes from 0 or -1, got {codes.min()}")
     return np.ascontiguousarray(codes, np.int32)
 
 
@@ -107,10 +111,12 @@ def _shrink(
     parts = row_parts(len(users))
     starts = np.array([first for first, _ in parts], np.int64)
     watched = np.empty_like(users), np.empty_like(items)
-    limit, low = np.iinfo(counts[0].dtype).max, _LOW
+    few = _FEW
     while True:
-        bounds = [min(bound * low, limit) for bound in least]
-        ends = starts + over_parts(_collect, parts, users, items, *counts, *bounds, *watched)
+        states = [_states(count, bound * few) for count, bound in zip(counts, least, strict=True)]
+        joined = _joined(users, items, states[0], states[1])
+        ends = np.array(over_parts(_collect, parts, users, items, joined, *watched), np.int64)
+        del joined
         left, _ = _sweep(*watched, starts, ends, *counts, *least)
         if left:
             _peel(watched[0][:left], watched[1][:left], *counts, *least)
@@ -121,7 +127,23 @@ def _shrink(
         for count in counts:
             count[:] = 0
         _recount(users, items, *keeps, *counts)
-        low *= 4  # so that few turns remain, whatever the log
+        few *= 4  # so that few turns remain, whatever the log
+
+
+def _states(counts: np.ndarray, low: int) -> np.ndarray:
+    """``(n,)`` uint8 of each count; who has none left by now has no row that is still there."""
+    return np.where(counts == 0, _GONE, np.where(counts < low, _LOW, _HIGH))
+
+
+def _joined(
+    users: np.ndarray, items: np.ndarray, of_user: np.ndarray, of_item: np.ndarray
+) -> np.ndarray:
+    """``(n,)`` uint8 state of each row. Two bytes a row from far away, where counts were eight."""
+    joined = np.empty(len(users), np.uint8)
+    # Item -1, of a row that is not there, finds the last state.
+    of_item = np.append(of_item, _GONE)
+    over_parts(_join_states, row_parts(len(users)), users, items, of_user, of_item, joined)
+    return joined
 
 
 @njit(cache=True, nogil=True)
@@ -141,27 +163,21 @@ def _recount(users, items, keeps_user, keeps_item, user_counts, item_counts):  #
 
 
 @njit(cache=True, nogil=True)
-def _collect(  # type: ignore[no-untyped-def]
-    first, end, users, items, user_counts, item_counts, low_user, low_item, out_users, out_items
-):
+def _join_states(first, end, users, items, of_user, of_item, joined):  # type: ignore[no-untyped-def]
+    for row in range(first, end):
+        joined[row] = of_user[users[row]] | of_item[items[row]]
+
+
+@njit(cache=True, nogil=True)
+def _collect(first, end, users, items, joined, out_users, out_items):  # type: ignore[no-untyped-def]
+    """Move the watched rows of a part to its front; returns where they end."""
     size = first
-    is_watched = np.empty(_BLOCK, np.int64)
-    for block in range(first, end, _BLOCK):
-        rows = min(_BLOCK, end - block)
-        # A loop of its own for the loads from far away, so that many are under way at once.
-        for j in range(rows):
-            item = items[block + j]
-            by_user, by_item = user_counts[users[block + j]], item_counts[max(item, 0)]
-            is_low = np.int64(by_user < low_user) | np.int64(by_item < low_item)
-            # A count of 0 means that the row left in an earlier turn.
-            is_there = np.int64(by_user > 0) & np.int64(by_item > 0) & np.int64(item >= 0)
-            is_watched[j] = is_low & is_there
+    for row in range(first, end):
         # No branch: whether a row is watched cannot be predicted.
-        for j in range(rows):
-            out_users[size] = users[block + j]
-            out_items[size] = items[block + j]
-            size += is_watched[j]
-    return size - first
+        out_users[size] = users[row]
+        out_items[size] = items[row]
+        size += joined[row] == _LOW
+    return size
 
 
 @njit(cache=True, nogil=True)
@@ -255,10 +271,3 @@ def _peel(users, items, user_counts, item_counts, least_user, least_item):  # ty
             elif not is_user and user_counts[user] == least_user - 1:
                 queue[size] = user
                 size += 1
-
-
-@njit(cache=True, nogil=True)
-def _mark_rows(first, end, users, items, keeps_user, keeps_item, keep):  # type: ignore[no-untyped-def]
-    for row in range(first, end):
-        item = items[row]
-        keep[row] = item >= 0 and (keeps_user[users[row]] & keeps_item[item])

@@ -91,6 +91,7 @@ def test_one_switches_it_off():
         ([0], [0, 1], 2, "must be 1-d and of one length"),
         ([[0]], [[0]], 2, "must be 1-d and of one length"),
         ([0], [1 << 31], 2, "items must be codes below"),
+        ([0], [-2], 2, "items must be codes from 0 or -1, got -2"),
         ([-1], [0], 2, "users must be codes from 0, got -1"),
     ],
 )

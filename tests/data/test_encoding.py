@@ -1,0 +1,72 @@
+"""Codes of streamed ids against a dictionary."""
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mfgan.data import encoding
+from mfgan.data.encoding import Encoder
+from mfgan.errors import MfganError
+
+text = st.one_of(st.sampled_from(["", "a", "user-00000001", "user-00000002"]), st.text(max_size=20))
+integers = st.integers(-(1 << 63), (1 << 63) - 1)
+
+
+def check(batches, dtype):
+    encoder, codes_of, got, want = Encoder("user_id", dtype), {}, [], []
+    for batch in batches:
+        got += encoder.encode(pl.Series("user_id", batch, dtype=dtype)).tolist()
+        want += [codes_of.setdefault(value, len(codes_of)) for value in batch]
+    assert got == want
+    ids = encoder.ids()
+    assert ids.dtype == dtype
+    assert ids.to_list() == list(codes_of)
+    assert encoder.size == len(codes_of)
+
+
+@given(st.lists(st.lists(text, max_size=12), max_size=4))
+def test_strings(batches):
+    check(batches, pl.String())
+
+
+@given(st.lists(st.lists(st.one_of(integers, st.integers(0, 3)), max_size=12), max_size=4))
+def test_integers(batches):
+    check(batches, pl.Int64())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        (pl.UInt64(), [(1 << 64) - 1, 0, 1 << 63, 0]),
+        (pl.Int8(), [-128, 127, 0, 127]),
+        (pl.UInt32(), [(1 << 32) - 1, 0]),
+    ],
+)
+def test_integers_of_other_widths(dtype, values):
+    check([values, values[::-1]], dtype)
+
+
+def test_ids_of_one_hash_stay_apart(monkeypatch):
+    monkeypatch.setattr(encoding, "_hashes_of", lambda c: np.full(len(c), 7 << 40, np.uint64))
+    names = [f"user-{n:07d}" for n in range(40)] + [f"{n}" for n in range(40)]
+    check([names[:50], names[20:], names], pl.String())
+    check([list(range(50)), list(range(-20, 50))], pl.Int64())
+
+
+def test_many_ids_in_slices_of_a_longer_column():
+    rng = np.random.default_rng(0)
+    numbers = pl.Series("user_id", rng.integers(0, 30_000, 100_000))
+    names = pl.select(pl.format("visitor-{}", numbers)).to_series()
+    for column in (numbers, names):
+        encoder = Encoder("user_id", column.dtype)
+        batches = [column[first : first + 7001] for first in range(0, len(column), 7001)]
+        codes = np.concatenate([encoder.encode(batch) for batch in batches])
+        assert (encoder.ids().gather(codes) == column).all()
+        assert encoder.size == column.n_unique()
+
+
+def test_ids_of_another_kind_are_refused():
+    with pytest.raises(MfganError, match="item_id must be integers or strings, got Float64"):
+        Encoder("item_id", pl.Float64())
