@@ -18,6 +18,7 @@ _COMMANDS = {
     "explain": "mfgan.cli.explain",
     "report": "mfgan.cli.report",
     "doctor": "mfgan.cli.doctor",
+    "demo": "mfgan.cli.demo",
     "user-model": "mfgan.cli.user_model",
     "policy": "mfgan.cli.policy",
 }
