@@ -25,7 +25,7 @@ def find_torch() -> Path:
     if "MFGAN_TORCH_DIR" in os.environ:
         return Path(os.environ["MFGAN_TORCH_DIR"])
     paths = [*sys.path, sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
-    # An isolated build runs with a prefix of its own; the environment it serves is the executable's.
+    # An isolated build has a prefix of its own; the executable's is that of the environment.
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     prefix = Path(sys.executable).parent.parent
     paths += [str(prefix / "lib" / version / "site-packages")]
