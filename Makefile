@@ -30,8 +30,11 @@ $(VENV)/.installed: $(VENV)/.torch-$(TORCH) $(SOURCES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[report,simulate]" "torch==$(TORCH)"
 	@touch $@
 
+# The tests run the GPU's kernels on an emulator, which only they need.
+test test-slow: export MFGAN_EMULATOR := ON
+
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test,lint]" "torch==$(TORCH)"
+	MFGAN_EMULATOR=ON $(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test,lint]" "torch==$(TORCH)"
 	@touch $@
 
 demo: $(VENV)/.installed
