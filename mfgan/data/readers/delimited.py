@@ -49,6 +49,7 @@ def header(source: Source, layout: Layout, name: str) -> list[str]:
         MfganError: It is empty or no text.
     """
     if layout.names is not None:
+        _opened(source).close()  # sees to it that there is a file, packed as its name says
         return list(layout.names)
     try:
         with _opened(source) as stream:
@@ -59,7 +60,7 @@ def header(source: Source, layout: Layout, name: str) -> list[str]:
         raise unpack_error(Path(name), error) from None
     line = head.split(b"\n", 1)[0].rstrip(b"\r").removeprefix(b"\xef\xbb\xbf")
     if not line.strip():
-        raise MfganError(f"prepare: {name} must begin with column names, found an empty line")
+        raise MfganError(f"prepare: {name} must begin with column names, found nothing")
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
@@ -85,14 +86,13 @@ def read_sound(source: Source, layout: Layout, wanted: Sequence[str]) -> pl.Data
     """Columns as text, by Polars.
 
     Returns:
-        ``wanted`` columns as String; ``None`` where Polars cannot read a record.
+        ``wanted`` columns as String without the blank lines; ``None`` where Polars finds a record
+        that it cannot read.
     """
     try:
-        scanned = _scan(source, layout)
-        others = [name for name in scanned.collect_schema().names() if name not in wanted]
-        # Only a reader of every column notices a record with too many fields.
-        touched = [pl.sum_horizontal(pl.col(others).is_null().sum()).alias("")] if others else []
-        return scanned.select(pl.col(wanted), *touched).collect().select(wanted)
+        # Only a reader of every column notices a record with too many fields, and a blank line.
+        some = pl.any_horizontal(pl.all().is_not_null())
+        return _scan(source, layout).filter(some).select(wanted).collect()
     except (pl.exceptions.PolarsError, OSError):
         return None
 
@@ -113,8 +113,8 @@ def read_strict(
     """Columns as text, by pyarrow; records with a wrong number of fields go to ``bad``.
 
     Returns:
-        ``wanted`` columns as String and the number of each record's line, ``(rows,)`` int64. A line
-        within a quoted field counts as none.
+        ``wanted`` columns as String, blank lines left out, and the number of each record's line,
+        ``(rows,)`` int64. A line within a quoted field counts as none.
 
     Raises:
         MfganError: The text is no text, truncated or damaged.
@@ -133,19 +133,21 @@ def read_strict(
 
     try:
         with _opened(source) as stream:
-            table = pacsv.read_csv(stream, **_strict_options(layout, names, wanted, handler))
+            table = pacsv.read_csv(stream, **_strict_options(layout, names, handler))
     except (pa.ArrowInvalid, OSError) as error:
         if "Empty CSV" in str(error):
             return pl.DataFrame(schema=dict.fromkeys(wanted, pl.String)), np.zeros(0, np.int64)
         raise _not_text(bad.name, error) from None
     bad.add(wrong)
-    frame = pl.DataFrame(pl.from_arrow(table)).select(wanted)
+    frame = pl.DataFrame(pl.from_arrow(table))
     numbers = np.arange(layout.first_line, layout.first_line + frame.height + len(skipped))
-    return frame, np.delete(numbers, np.array(skipped, dtype=np.int64) - layout.first_line)
+    numbers = np.delete(numbers, np.array(skipped, dtype=np.int64) - layout.first_line)
+    some = frame.select(pl.any_horizontal(pl.all().is_not_null())).to_series()
+    return frame.select(wanted).filter(some), numbers[some.to_numpy()]
 
 
 def _strict_options(
-    layout: Layout, names: list[str], wanted: Sequence[str], handler: Callable[[Any], str]
+    layout: Layout, names: list[str], handler: Callable[[Any], str]
 ) -> dict[str, Any]:
     return {
         "read_options": pacsv.ReadOptions(
@@ -159,8 +161,7 @@ def _strict_options(
             invalid_row_handler=handler,
         ),
         "convert_options": pacsv.ConvertOptions(
-            column_types=dict.fromkeys(wanted, pa.large_string()),
-            include_columns=list(wanted),
+            column_types=dict.fromkeys(names, pa.large_string()),
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
             null_values=[""],

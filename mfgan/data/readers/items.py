@@ -13,7 +13,7 @@ TITLE = "title"
 CATEGORICAL = AttributeRule("categorical")
 MULTI = AttributeRule("multi")
 # MovieLens writes the year behind the title.
-YEAR_IN_TITLE = r"\((\d{4})(?:-\d{0,4})?\)\s*$"
+YEAR_IN_TITLE = r"\((\d{4})(?:[-–]\d{0,4})?\)\s*$"
 
 
 @dataclass(frozen=True)

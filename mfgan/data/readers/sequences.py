@@ -87,7 +87,10 @@ def _interactions(lines: pl.DataFrame, layout: str, bad: BadLines) -> pl.DataFra
         fields = wrong[_FIELDS].list.len()
         named = zip(wrong[_NUMBER].head(3), fields.head(3), strict=True)
         rule = f"must be '{_SHAPES[layout]}'"
-        bad.add([(number, f"{rule}, got {of} fields") for number, of in named], wrong.height)
+        bad.add(
+            [(number, f"{rule}, got {of} field{'s' if of > 1 else ''}") for number, of in named],
+            wrong.height,
+        )
     lines = lines.filter(sound)
     items = pl.col(_FIELDS) if layout == "sessions" else pl.col(_FIELDS).list.slice(1)
     user = pl.col(_NUMBER) if layout == "sessions" else pl.col(_FIELDS).list.first()
