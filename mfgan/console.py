@@ -63,7 +63,7 @@ class Reporter:
     stderr: bool = False
 
     def __post_init__(self) -> None:
-        self._console = Console(stderr=self.stderr, highlight=False, soft_wrap=True)
+        self._console = Console(stderr=self.stderr, highlight=False, soft_wrap=True, emoji=False)
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Task]:

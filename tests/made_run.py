@@ -1,30 +1,56 @@
-"""A run with models that nobody trained, for tests of what is done with a run."""
+"""A run whose stages are finished though nobody trained them, for tests of what uses a run."""
 
-from dataclasses import dataclass, field
+import json
+
+import torch
 
 from mfgan.config import DiscriminatorConfig, GeneratorConfig, RunConfig
-from mfgan.data.dataset import PreparedDataset
 from mfgan.models.discriminator import Discriminators
 from mfgan.models.generator import Generator
+from mfgan.training.checkpoint import Best, Progress
+from mfgan.training.run import Run
+
+CONFIG = RunConfig(
+    generator=GeneratorConfig(hidden_dim=8, max_len=10, init_scale=1.0),
+    discriminator=DiscriminatorConfig(hidden_dim=8, max_history=6, sharpness=2.0),
+)
+ALL_STAGES = ("pretrain-generator", "pretrain-discriminator", "adversarial")
 
 
-@dataclass
-class UntrainedRun:
-    """Stands in for ``mfgan.training.run.Run``."""
+def finished_run(path, dataset, *, stages=ALL_STAGES, seed=0):
+    """Make a run directory; every stage has weights of its own, drawn from the seed."""
+    run = Run.create(path, dataset, CONFIG, None)
+    for place, stage in enumerate(stages):
+        models = {}
+        if stage != "pretrain-discriminator":
+            models["generator"] = Generator(
+                CONFIG.generator, dataset.num_items, seed=10 * seed + place
+            )
+        if stage in ("pretrain-discriminator", "adversarial"):
+            factors = [dataset.factor(name) for name in dataset.factor_names]
+            judges = Discriminators(CONFIG.discriminator, factors, seed=10 * seed + place)
+            judges.head_weight.data.mul_(50)  # otherwise every judgement is near a coin's toss
+            models["discriminators"] = judges
+        _save(run, stage, models)
+        _log(run, stage)
+    return run
 
-    dataset: PreparedDataset
-    config: RunConfig = field(
-        default_factory=lambda: RunConfig(
-            generator=GeneratorConfig(hidden_dim=8, max_len=10, init_scale=1.0),
-            discriminator=DiscriminatorConfig(hidden_dim=8, max_history=6, sharpness=2.0),
-        )
-    )
 
-    def generator(self, stage=None):
-        return Generator(self.config.generator, self.dataset.num_items, seed=1)
+def _save(run, stage, models):
+    store, best = run.store(stage), Best(step=3, epoch=1, value=0.5)
+    store.save_best(best, {name: model.state_dict() for name, model in models.items()})
+    store.save(Progress(step=3, epoch=3, best=best, finished=True), {}, {})
 
-    def discriminators(self, stage=None):
-        factors = [self.dataset.factor(name) for name in self.dataset.factor_names]
-        found = Discriminators(self.config.discriminator, factors, seed=2)
-        found.head_weight.data.mul_(50)  # otherwise every judgement is near a coin's toss
-        return found
+
+def _log(run, stage):
+    rng = torch.Generator().manual_seed(len(stage))
+    with open(run.metrics_path, "a") as handle:
+        for epoch in range(1, 2 if stage == "pretrain-discriminator" else 4):
+            values = torch.rand(6, generator=rng).tolist()
+            row = {"stage": stage, "epoch": epoch, "step": epoch, "elapsed": 3725.0 * epoch}
+            row |= {"model": "generator", "loss": values[0], "learning_rate": 0.001}
+            if stage != "pretrain-generator":
+                row |= {"reward": values[1], "loss/id": values[2], "loss/genre": values[3]}
+            if stage != "pretrain-discriminator":
+                row["validation"] = {"HR@10": values[4], "NDCG@10": values[5], "NDCG@20": 9.0}
+            handle.write(json.dumps(row) + "\n")

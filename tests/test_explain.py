@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from made import made_dataset
-from made_run import UntrainedRun
+from made_run import finished_run
 
 from mfgan.data.batch import JaggedBatch
 from mfgan.errors import MfganError
@@ -17,7 +17,8 @@ from mfgan.explain.plot import save_plot
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return UntrainedRun(made_dataset(tmp_path_factory.mktemp("data"), min_len=5))
+    path = tmp_path_factory.mktemp("data")
+    return finished_run(path / "run", made_dataset(path, min_len=5))
 
 
 @pytest.fixture(scope="module")

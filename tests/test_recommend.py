@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 import torch
 from made import made_dataset
-from made_run import UntrainedRun
+from made_run import finished_run
 
 from mfgan.data.batch import JaggedBatch
 from mfgan.errors import MfganError
@@ -14,7 +14,8 @@ from mfgan.recommend import Recommender, Session
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return UntrainedRun(made_dataset(tmp_path_factory.mktemp("data")))
+    path = tmp_path_factory.mktemp("data")
+    return finished_run(path / "run", made_dataset(path))
 
 
 @pytest.fixture(scope="module")

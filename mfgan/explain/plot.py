@@ -1,14 +1,18 @@
 """The picture of an explanation: factor shares over time, and for each recommendation."""
 
+import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from mfgan.data.columns import TIMESTAMP, TITLE
 from mfgan.errors import MfganError
 from mfgan.explain.explainer import STEP, Explanation
+from mfgan.files import atomic_file
 from mfgan.recommend import RANK
 
 if TYPE_CHECKING:
@@ -53,6 +57,33 @@ def save_plot(explanation: Explanation, *paths: Path) -> None:
     Raises:
         MfganError: matplotlib is not installed.
     """
+    with _styled():
+        figure = _draw(explanation)
+        for path in paths:
+            with atomic_file(path) as handle:
+                _save(figure, handle, path.suffix.removeprefix("."))
+
+
+def draw_svg(explanation: Explanation) -> str:
+    """Draw an explanation as an SVG element to put into a page.
+
+    Raises:
+        MfganError: matplotlib is not installed.
+    """
+    buffer = io.BytesIO()
+    with _styled():
+        _save(_draw(explanation), buffer, "svg")
+    text = buffer.getvalue().decode()
+    return text[text.index("<svg") :]
+
+
+def _save(figure: "Figure", handle: IO[bytes], kind: str) -> None:
+    metadata = {"Date": None} if kind == "svg" else None
+    figure.savefig(handle, format=kind, dpi=160, metadata=metadata, facecolor="white")
+
+
+@contextmanager
+def _styled() -> Iterator[None]:
     try:
         import matplotlib
     except ImportError:
@@ -62,11 +93,7 @@ def save_plot(explanation: Explanation, *paths: Path) -> None:
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         # A title in a script that the font lacks is drawn with boxes in the PNG, right in the SVG.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = _draw(explanation)
-        for path in paths:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            metadata = {"Date": None} if path.suffix == ".svg" else None
-            figure.savefig(path, dpi=160, metadata=metadata, facecolor="white")
+        yield
 
 
 def _draw(explanation: Explanation) -> "Figure":
