@@ -30,18 +30,19 @@ class Core:
     """What a k-core leaves.
 
     Args:
-        keeps_user: ``(num_users,)`` bool by user code.
-        keeps_item: ``(num_items,)`` bool by item code.
+        user_counts: ``(num_users,)`` rows of each user within the core, 0 for who is not in it.
+        item_counts: ``(num_items,)`` rows of each item within the core.
     """
 
-    keeps_user: np.ndarray
-    keeps_item: np.ndarray
+    user_counts: np.ndarray
+    item_counts: np.ndarray
 
     def rows(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """``(n,)`` bool: which interactions stay; arguments as for `k_core`."""
         users, items = _as_int32("users", users), _as_int32("items", items)
-        out = [np.where(keeps, _HIGH, _GONE) for keeps in (self.keeps_user, self.keeps_item)]
-        keep: np.ndarray = _joined(users, items, out[0], out[1]) == _HIGH
+        counts = self.user_counts, self.item_counts
+        states = [np.where(count > 0, _HIGH, _GONE) for count in counts]
+        keep: np.ndarray = _joined(users, items, states[0], states[1]) == _HIGH
         return keep
 
 
@@ -63,8 +64,8 @@ def k_core(users: np.ndarray, items: np.ndarray, *, k: int, k_users: int | None 
 
     Example:
         >>> core = k_core(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 1, 2]), k=2)
-        >>> core.keeps_user.tolist(), core.keeps_item.tolist()
-        ([True, True, False], [True, True, False])
+        >>> core.user_counts.tolist(), core.item_counts.tolist()
+        ([2, 2, 0], [2, 2, 0])
     """
     least = (k if k_users is None else k_users, k)
     if min(least) < 1:
@@ -90,7 +91,7 @@ def k_core(users: np.ndarray, items: np.ndarray, *, k: int, k_users: int | None 
     )
     if max(least) > 1 and counts[1].size:
         _shrink(users, items, counts, least)
-    return Core(np.greater_equal(counts[0], least[0]), np.greater_equal(counts[1], least[1]))
+    return Core(*counts)
 
 
 def _as_int32(name: str, codes: np.ndarray) -> np.ndarray:
@@ -107,7 +108,7 @@ def _shrink(
     counts: tuple[np.ndarray, np.ndarray],
     least: tuple[int, int],
 ) -> None:
-    """Bring the counts down to those within the core; who is outside ends below its bound."""
+    """Bring the counts down to those within the core."""
     parts = row_parts(len(users))
     starts = np.array([first for first, _ in parts], np.int64)
     watched = np.empty_like(users), np.empty_like(items)

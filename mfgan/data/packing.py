@@ -60,3 +60,16 @@ def count_heads(items, offsets, ends, counts):  # type: ignore[no-untyped-def]
     for u in range(ends.shape[0]):
         for place in range(offsets[u], offsets[u] + ends[u]):
             counts[items[place]] += 1
+
+
+@njit(cache=True, nogil=True)
+def first_late(times, offsets, time, places):  # type: ignore[no-untyped-def]
+    """Write the place, within each slice of ``times``, of the first one at or after ``time``.
+
+    ``places`` is left as it is where there is none.
+    """
+    for u in range(places.shape[0]):
+        for row in range(offsets[u], offsets[u + 1]):
+            if times[row] >= time:
+                places[u] = row - offsets[u]
+                break

@@ -1,11 +1,17 @@
 """Which interactions may be trained on, and which one of each user validates and tests."""
 
 from dataclasses import dataclass
+from typing import Final, Literal, get_args
 
 import numpy as np
 
+from mfgan.data.packing import first_late
 from mfgan.errors import MfganError
 
+SplitKind = Literal["leave-one-out", "temporal"]
+
+LEAVE_ONE_OUT: Final = "leave-one-out"
+QUANTILES = (0.8, 0.9)
 MIN_HISTORY = 3  # leave-one-out: one to train on, one validates, one tests
 
 
@@ -22,6 +28,51 @@ class SplitArrays:
     train_end: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """How histories are split.
+
+    Args:
+        kind: ``"leave-one-out"`` or ``"temporal"``.
+        quantiles: Temporal: the shares of the interactions before the two times.
+        times: Temporal: the two times themselves, in milliseconds, in place of the shares.
+
+    Raises:
+        MfganError: The kind is another.
+    """
+
+    kind: SplitKind = LEAVE_ONE_OUT
+    quantiles: tuple[float, float] = QUANTILES
+    times: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(SplitKind):
+            known = ", ".join(get_args(SplitKind))
+            raise MfganError(f"prepare: --split must be one of {known}, got {self.kind!r}")
+
+    def apply(
+        self, offsets: np.ndarray, timestamps: np.ndarray | None
+    ) -> tuple[SplitArrays, tuple[int, int] | None]:
+        """Split the histories.
+
+        Args:
+            offsets: ``(num_users + 1,)`` int64 bounds of the histories.
+            timestamps: ``(num_interactions,)`` int64 milliseconds, or None.
+
+        Returns:
+            The split, and the two times if time split it.
+
+        Raises:
+            MfganError: There are no timestamps, or nothing is left to train on or to test.
+        """
+        if self.kind == LEAVE_ONE_OUT:
+            return leave_one_out(offsets), None
+        if timestamps is None:
+            raise MfganError("prepare: --split temporal must have timestamps, the log lacks some")
+        cuts = self.times or cut_times(timestamps, self.quantiles)
+        return temporal(timestamps, offsets, cuts), cuts
 
 
 def leave_one_out(offsets: np.ndarray) -> SplitArrays:
@@ -57,7 +108,9 @@ def cut_times(timestamps: np.ndarray, quantiles: tuple[float, float]) -> tuple[i
     """
     first, second = quantiles
     if not 0 < first < second < 1:
-        raise MfganError(f"split: quantiles must rise between 0 and 1, got {first} and {second}")
+        raise MfganError(
+            f"prepare: --quantiles must rise between 0 and 1, got {first} and {second}"
+        )
     places = [min(int(len(timestamps) * q), len(timestamps) - 1) for q in quantiles]
     parted = np.partition(timestamps, places)
     return int(parted[places[0]]), int(parted[places[1]])
@@ -82,28 +135,22 @@ def temporal(timestamps: np.ndarray, offsets: np.ndarray, cuts: tuple[int, int])
     """
     first, second = cuts
     if not first < second:
-        raise MfganError(f"split: the two times must rise, got {first} and {second}")
+        raise MfganError(f"prepare: --cut-times must rise, got {first} and {second}")
     lengths = np.diff(offsets)
     # Where time does not rise along a history, everything after the first late interaction counts
     # as late: what follows a cut must never be trained on.
-    train_end = _first_at_or_after(timestamps, offsets, first)
-    test_start = _first_at_or_after(timestamps, offsets, second)
+    train_end, test_start = np.diff(offsets), np.diff(offsets)
+    first_late(timestamps, offsets, first, train_end)
+    first_late(timestamps, offsets, second, test_start)
     validation = np.where((train_end < test_start) & (train_end > 0), train_end, -1)
     test = np.where((test_start < lengths) & (test_start > 0), test_start, -1)
     if not train_end.any():
-        raise MfganError("split: some interaction must lie before the first time, found none")
+        raise MfganError(
+            "prepare: --split temporal must have interactions before the first time, found none"
+        )
     if not (test >= 0).any():
         raise MfganError(
-            "split: some user must have interactions before and after the second time, found none"
+            "prepare: --split temporal must have users with interactions before and after the"
+            " second time, found none"
         )
     return SplitArrays(train_end, validation, test)
-
-
-def _first_at_or_after(timestamps: np.ndarray, offsets: np.ndarray, time: int) -> np.ndarray:
-    """``(num_users,)`` places; a history that ends before ``time`` has its length."""
-    places = np.diff(offsets)
-    late = np.flatnonzero(timestamps >= time)
-    users = np.searchsorted(offsets, late, side="right") - 1
-    # Written from the last to the first, so that each user's first one stays.
-    places[users[::-1]] = late[::-1] - offsets[users[::-1]]
-    return places
