@@ -60,7 +60,7 @@ def command(
     from mfgan.files import write_json
 
     explainer = Explainer(run, stage=stage, device=device)
-    session_or_none = look_up(explainer.recommender, None, session) if session else None
+    session_or_none = None if session is None else look_up(explainer.recommender, None, session)
     found = explainer.explain(user=user, session=session_or_none, k=count, steps=steps)
     stem = out or run / "explain" / _file_name(found.name)
     paths = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg", "json")}

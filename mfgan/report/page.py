@@ -37,7 +37,7 @@ def write_report(
     Args:
         run: The run, or its directory.
         out: The file; ``report.html`` in the run directory where None.
-        stage: The stage in question; the last one that trained the generator where None.
+        stage: The stage in question; chosen as ``standing`` does where None.
         controls: Other runs of the same data set to compare with.
         device: Where the generator computes.
         seed: Of drawn candidates, users, bootstrap and tests.

@@ -90,8 +90,8 @@ def standing(
         run: The run, or its directory.
         split: ``test`` or ``validation``.
         protocol: ``full`` or ``sampled:n``.
-        stage: The stage in question; the last one that trained the generator where None, continued
-            maximum likelihood only where there is no other: that is the control.
+        stage: The stage in question. Where None, the adversarial one if it is finished, else the
+            last that trained the generator.
         controls: Other runs of the same data set.
         baselines: Whether popularity and item-kNN take part.
         device: Where generators compute.
@@ -159,8 +159,8 @@ def _trains(run: Run, stage: str) -> bool:
 def _headline(run: Run, names: list[str]) -> str:
     if not names:
         raise MfganError(f"{run.path}: a generator must have been trained, found no finished stage")
-    own = [name for name in names if name != CONTROL_STAGE]
-    return "adversarial" if "adversarial" in own else names[-1]
+    # Continued likelihood comes last of the stages, but beside the adversarial one it is a control.
+    return "adversarial" if "adversarial" in names else names[-1]
 
 
 def _baselines(dataset: "PreparedDataset") -> Iterator[tuple[str, Kind, Any, int]]:

@@ -1,0 +1,145 @@
+"""The commands that use a run: eval, recommend, explain, report."""
+
+import json
+
+import polars as pl
+import pytest
+from made import made_dataset
+from made_run import finished_run
+
+from mfgan.cli import main
+from mfgan.evaluation.protocol import evaluate
+from mfgan.evaluation.scorers import GeneratorScorer
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli")
+    return finished_run(path / "run", made_dataset(path, num_users=60))
+
+
+def call(capsys, *arguments):
+    """Run a command; its exit status, standard output and standard error."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    shown = capsys.readouterr()
+    return ended.value.code or 0, shown.out, shown.err
+
+
+def test_eval_prints_json(run, capsys):
+    code, out, _ = call(capsys, "eval", run.path, "--json", "-", "--split", "validation")
+    found = json.loads(out)
+    generator = GeneratorScorer(run.generator())
+    expected = evaluate(run.dataset, generator, split="validation", max_len=10)
+    assert code == 0
+    assert found["metrics"] == expected.metrics
+    assert found["intervals"]["NDCG@10"] == list(expected.interval("NDCG@10"))
+    names = [other["name"] for other in found["others"]]
+    assert names == ["popularity", "item-kNN", "pretrain-generator"]
+    assert len(found["comparisons"]) == 9
+
+
+def test_eval_shows_tables_and_writes_files(run, capsys, tmp_path):
+    files = {"--json": tmp_path / "deep" / "a.json", "--per-user": tmp_path / "b.parquet"}
+    options = [part for pair in files.items() for part in pair]
+    code, out, _ = call(capsys, "eval", run.path, "--no-baselines", *options)
+    assert code == 0
+    for text in ("NDCG@20", "95 % interval", "coverage@10", "under 32", "p (Holm)"):
+        assert text in out
+    document = json.loads(files["--json"].read_text())
+    frame = pl.read_parquet(files["--per-user"])
+    assert frame.columns[:3] == ["user_id", "item_id", "history_length"]
+    assert frame.height == document["num_users"] == 60
+    assert frame["MRR"].mean() == pytest.approx(document["metrics"]["MRR"])
+    first = frame.row(0, named=True)
+    target = run.dataset.item_ids[int(run.dataset.targets("test")[0])]
+    assert (first["user_id"], first["item_id"]) == ("u0000", target)
+
+
+def test_quiet_eval_is_silent(run, capsys):
+    assert call(capsys, "eval", run.path, "--quiet", "--no-baselines") == (0, "", "")
+
+
+def test_recommend_for_a_user(run, capsys):
+    code, out, _ = call(capsys, "recommend", run.path, "--user", "u0002", "-k", "3", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert [row["rank"] for row in found["recommendations"]] == [1, 2, 3]
+    history = run.dataset.history(2, "all")
+    assert found["history_length"] == len(history)
+    seen = {run.dataset.item_ids[int(item)] for item in history}
+    assert not seen & {row["item_id"] for row in found["recommendations"]}
+    _, shown, _ = call(capsys, "recommend", run.path, "--user", "u0002", "-k", "3")
+    for row in found["recommendations"]:
+        assert row["title"] in shown
+
+
+def test_recommend_for_a_session_with_reasons(run, capsys):
+    arguments = ("recommend", run.path, "--session", "i0001, ?? ,i0003", "--explain", "-k", 2)
+    code, out, err = call(capsys, *arguments, "--json")
+    assert code == 0
+    assert err.strip() == "skipped, not in the catalogue: ??"
+    found = json.loads(out)
+    assert found["unknown_items"] == ["??"]
+    for row in found["recommendations"]:
+        assert sum(reason["share"] for reason in row["reasons"]) == pytest.approx(1, abs=1e-5)
+    _, shown, _ = call(capsys, *arguments)
+    assert "judgement" in shown
+
+
+def test_explain_writes_its_files(run, capsys, tmp_path):
+    code, out, _ = call(capsys, "explain", run.path, "--user", "u0001", "-k", "2", "--json")
+    assert code == 0
+    for kind in ("png", "svg", "json"):
+        assert (run.path / "explain" / f"u0001.{kind}").stat().st_size > 0
+    assert json.loads(out) == json.loads((run.path / "explain" / "u0001.json").read_text())
+    code, out, _ = call(
+        capsys, *("explain", run.path, "--session", "i0001,i0002", "--out", tmp_path / "a.b")
+    )
+    assert code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.b.json", "a.b.png", "a.b.svg"]
+    for name in ("popularity", "recommendations", "* leads"):
+        assert name in out
+
+
+def test_report_names_its_file(run, capsys, tmp_path):
+    out = tmp_path / "page.html"
+    code, shown, _ = call(capsys, "report", run.path, "--out", out, "--quiet", "--json")
+    assert code == 0
+    assert json.loads(shown) == {"report": str(out)}
+    assert out.read_text().endswith("</html>\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("eval", "{run}", "--protocol", "sampled"),
+            "evaluate: protocol must be full or sampled:n",
+        ),
+        (("eval", "{run}", "--stage", "adversarail"), "did you mean 'adversarial'?"),
+        (("eval", "{run}/none"), "must be a run made by `mfgan train`"),
+        (("recommend", "{run}"), "recommend: give either --user or --session"),
+        (
+            ("recommend", "{run}", "--user", "a", "--session", "b"),
+            "give either --user or --session",
+        ),
+        (("recommend", "{run}", "--user", "nobody"), "user 'nobody' must be in the data set"),
+        (
+            ("recommend", "{run}", "--session", " , "),
+            "must hold an item of the catalogue, got none",
+        ),
+        (("explain", "{run}"), "explain: give either --user or --session"),
+        (("explain", "{run}", "--session", ""), "must hold an item of the catalogue, got none"),
+        (("report", "{run}", "--control", "{run}/x"), "must be a run made by `mfgan train`"),
+    ],
+)
+def test_mistakes_get_one_line_and_exit_2(run, capsys, arguments, message):
+    code, out, err = call(
+        capsys,
+        *(part.format(run=run.path) for part in arguments),
+    )
+    assert code == 2
+    assert message in err
+    assert err.strip().splitlines()[-1].startswith("mfgan: ")
+    assert "Traceback" not in err + out
