@@ -25,15 +25,15 @@ from mfgan.training.stages.pretrain_generator import PretrainGeneratorStage
 
 SMALL = [
     *("generator.hidden_dim=8", "generator.max_len=10", "generator.dropout=0.3", "threads=1"),
-    *("pretrain_generator.batch_size=16", "pretrain_generator.epochs=4", "checkpoint_seconds=0"),
+    *("pretrain_generator.batch_size=16", "pretrain_generator.epochs=4"),
     *("adversarial.turns=2", "adversarial.generator_epochs=1", "adversarial.batch_size=16"),
-    "objective=mle",
+    *("pretrain_generator.optimizer.learning_rate=0.02", "objective=mle"),
 ]
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    return made_dataset(tmp_path_factory.mktemp("data"))
+    return made_dataset(tmp_path_factory.mktemp("data"), num_users=48, min_len=5)
 
 
 def settings(*overrides):
@@ -74,7 +74,7 @@ def test_a_run_learns_and_leaves_its_files(dataset, tmp_path):
 
 
 def test_only_the_newest_and_the_best_checkpoints_stay(dataset, tmp_path):
-    run = train(dataset, tmp_path / "run", settings("keep_checkpoints=3"))
+    run = train(dataset, tmp_path / "run", settings("keep_checkpoints=3", "checkpoint_seconds=0"))
     stage = run.stage_directory("pretrain-generator")
     names = sorted(path.name for path in stage.iterdir())
     best = run.store("pretrain-generator").progress().best.step
@@ -101,7 +101,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(dataset, tmp_path, monkeypatch
         overrides += ["pretrain_generator.optimizer.average=0.9", "pretrain_generator.patience=3"]
     else:
         overrides += ["pretrain_generator.sparse_items=true"]
-    config = settings(*overrides)
+    config = settings(*overrides, "checkpoint_seconds=0")
     whole = train(dataset, tmp_path / "whole", config)
     step, killed_at = PretrainGeneratorStage.step, []
 
@@ -133,27 +133,29 @@ def test_a_killed_run_goes_on_to_the_same_weights(dataset, tmp_path, monkeypatch
 
 @pytest.mark.slow
 def test_kill_minus_nine_at_random_moments(dataset, tmp_path):
-    config = settings("pretrain_generator.epochs=60")
+    config = settings("pretrain_generator.epochs=60", "checkpoint_seconds=0")
     whole = train(dataset, tmp_path / "whole", config)
     (tmp_path / "config.toml").write_text(config.to_toml())
     run, dice, kills = tmp_path / "killed", random.Random(0), 0
     command = [sys.executable, "-m", "mfgan", "train", str(dataset.path), "--run", str(run)]
+
+    def newest():
+        return max(run.glob("checkpoints/*/step-*"), default=None, key=lambda path: path.name)
+
     while True:
-        begun = (run / "run.json").exists()
-        how = ["--resume"] if begun else ["--config", str(tmp_path / "config.toml")]
+        how = ["--resume"] if kills else ["--config", str(tmp_path / "config.toml")]
+        before = newest()
         process = subprocess.Popen([*command, *how, "--quiet"])
-        while process.poll() is None and not any(run.glob("checkpoints/*/step-*")):
-            time.sleep(0.01)
-        try:
-            # Later kills come later, so that imports alone cannot use up every life.
-            status = process.wait(timeout=0.5 + dice.random() * (1 + kills))
-        except subprocess.TimeoutExpired:
+        while process.poll() is None and newest() == before:
+            time.sleep(0.005)
+        time.sleep(0.5 * dice.random())
+        if kills < 4 and process.poll() is None:
             process.send_signal(signal.SIGKILL)
-            process.wait()
             kills += 1
-            continue
-        assert status == 0
-        break
+        status = process.wait()
+        if status != -signal.SIGKILL:
+            break
+    assert status == 0
     assert kills > 0
     assert_same_weights(whole, Run.open(run))
     hidden = [path for path in run.rglob(".*") if path.name != ".lock"]
