@@ -1,7 +1,7 @@
 """From a raw log to a prepared directory, whole or not at all."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from mfgan.data.dataset import PreparedDataset, count_training
 from mfgan.data.factor_rules import build_factors
 from mfgan.data.factors import Factor
 from mfgan.data.ingest import CodedLog, code_log
-from mfgan.data.readers import AttributeRule, SourceFile, read_log
+from mfgan.data.readers import AttributeRule, SourceFile, consume, read_log
 from mfgan.data.split import LEAVE_ONE_OUT, QUANTILES, SplitArrays, SplitKind, SplitRule
 from mfgan.data.writer import write_prepared
 from mfgan.errors import MfganError
@@ -132,9 +132,14 @@ def _read(
         items=None if items is None else str(items),
         columns=columns,
         max_bad_lines=max_bad_lines,
+        lazy=True,
         reporter=reporter,
     )
-    return _Log(code_log(raw.interactions), raw.items, raw.attributes, raw.sources)
+    raw, coded = consume(raw, code_log)
+    sources = list(raw.sources)
+    if sources[0].rows is None:  # a log that streamed by was not counted before
+        sources[0] = replace(sources[0], rows=len(coded.users))
+    return _Log(coded, raw.items, raw.attributes, sources)
 
 
 def _item_table(item_ids: pl.Series, items: pl.LazyFrame | None) -> pl.DataFrame:

@@ -1,13 +1,21 @@
 """Readers: any supported source becomes one :class:`RawLog`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from importlib import import_module
+from typing import TYPE_CHECKING, TypeVar
 
 from mfgan.console import SILENT, Reporter
 from mfgan.data.readers.raw_log import AttributeRule, RawLog, Request, SourceFile
 from mfgan.errors import MfganError, nearest
 
-__all__ = ["FORMATS", "AttributeRule", "RawLog", "SourceFile", "read_log"]
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["FORMATS", "AttributeRule", "RawLog", "SourceFile", "consume", "read_log"]
+
+Result = TypeVar("Result")
 
 _READERS = {
     "ml-100k": "movielens_100k",
@@ -31,6 +39,7 @@ def read_log(
     items: str | None = None,
     columns: Mapping[str, str] | None = None,
     max_bad_lines: int = 0,
+    lazy: bool = False,
     reporter: Reporter = SILENT,
 ) -> RawLog:
     """Read a log and, where there is one, its item table.
@@ -42,6 +51,7 @@ def read_log(
         items: A table of attributes to join by item id, or S3-Rec's attribute JSON.
         columns: For formats with column names, ours to the source's: ``{"user_id": "visitor"}``.
         max_bad_lines: How many records that cannot be read are left out before it is an error.
+        lazy: Return a plan, to be run by :func:`consume`, where the source allows one.
         reporter: Where progress is shown.
 
     Returns:
@@ -66,6 +76,33 @@ def read_log(
     if max_bad_lines < 0:
         raise MfganError(f"prepare: --max-bad-lines must be 0 or more, got {max_bad_lines}")
     request = Request(source, format, items, dict(columns or {}), max_bad_lines, reporter)
-    reader = import_module(f"mfgan.data.readers.{_READERS[format]}")
+    return _read(replace(request, again=partial(_read, request)) if lazy else request)
+
+
+def consume(log: RawLog, work: Callable[["pl.LazyFrame"], Result]) -> tuple[RawLog, Result]:
+    """Run ``work`` over the interactions of a log that may be only a plan.
+
+    Args:
+        log: From :func:`read_log`.
+        work: Takes the interactions, and raises ``MfganError`` where a null or an error of Polars
+            keeps it from using them.
+
+    Returns:
+        The log that was read in the end, and what ``work`` made of it.
+
+    Raises:
+        MfganError: Too many records are bad, or ``work`` fails on a checked log.
+    """
+    try:
+        return log, work(log.interactions)
+    except MfganError:
+        if log.reread is None:
+            raise
+    log = log.reread()
+    return log, work(log.interactions)
+
+
+def _read(request: Request) -> RawLog:
+    reader = import_module(f"mfgan.data.readers.{_READERS[request.format]}")
     log: RawLog = reader.read(request)
     return log

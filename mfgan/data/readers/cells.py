@@ -4,17 +4,17 @@ import polars as pl
 
 # A whole column has one unit, told by its largest absolute value. Seconds below 1e11 reach the year
 # 5138; milliseconds at or above it begin in March 1973.
-_UNITS = ((1e11, 1000.0), (1e14, 1.0), (1e17, 1e-3))
-_NANOSECONDS = 1e-6
-_DATE_FORMATS = (
-    "%Y-%m-%d",
+_UNITS = ((1e11, 1000.0), (1e14, 1.0), (1e17, 1e-3), (float("inf"), 1e-6))
+DATE = "%Y-%m-%d"
+DATE_FORMATS = (
+    DATE,
     "%Y-%m-%dT%H:%M:%S%.f",
     "%Y-%m-%dT%H:%M:%S%.f%z",
     "%Y-%m-%dT%H:%M",
     "%Y-%m-%dT%H:%M%z",
 )
-_MILLISECOND = pl.Datetime("ms")
-_NO_ID = ["", "nan", "NaN", "null", "None", "NULL"]
+MILLISECOND = pl.Datetime("ms")
+NO_ID = ["", "nan", "NaN", "null", "None", "NULL"]
 TIME_RULE = (
     "numbers are seconds where the largest is below 1e11, milliseconds below 1e14, microseconds "
     "below 1e17, else nanoseconds since 1970-01-01 UTC; text is an ISO date or date and time, UTC "
@@ -52,7 +52,7 @@ def _unsigned(values: pl.Series) -> pl.Series:
 
 def _text_ids(values: pl.Series) -> pl.Series:
     name = values.name
-    values = values.to_frame().select(pl.when(~pl.col(name).is_in(_NO_ID)).then(name)).to_series()
+    values = values.to_frame().select(pl.when(~pl.col(name).is_in(NO_ID)).then(name)).to_series()
     numbers = values.cast(pl.Int64, strict=False)
     if numbers.null_count() > values.null_count():
         return values
@@ -69,7 +69,7 @@ def timestamps(values: pl.Series) -> pl.Series:
     if dtype == pl.String:
         return _text_times(values)
     if dtype == pl.Date:
-        return values.cast(_MILLISECOND).cast(pl.Int64)
+        return values.cast(MILLISECOND).cast(pl.Int64)
     if isinstance(dtype, pl.Datetime):
         return values.dt.cast_time_unit("ms").to_physical()
     if dtype.is_numeric():
@@ -81,14 +81,25 @@ def _numeric_times(values: pl.Series) -> pl.Series:
     if values.dtype.is_float():
         frame = values.to_frame()
         values = frame.select(pl.when(pl.first().is_finite()).then(pl.first())).to_series()
+    _, factor = unit(values)
+    column = to_milliseconds(pl.col(values.name), factor, whole=values.dtype.is_integer())
+    return values.to_frame().select(column).to_series()
+
+
+def unit(values: pl.Series) -> tuple[float, float]:
+    """The unit of a column of numbers: a bound on their size, and the milliseconds in one."""
     magnitude = values.cast(pl.Float64).abs().max()
     largest = float(str(magnitude)) if magnitude is not None else 0.0
-    factor = next((scale for bound, scale in _UNITS if largest < bound), _NANOSECONDS)
-    if values.dtype.is_integer():
-        # Integers stay integers: a float64 would round nanoseconds of today.
-        whole = values.cast(pl.Int64)
-        return whole * int(factor) if factor >= 1 else whole // round(1 / factor)
-    return (values * factor).round(0).cast(pl.Int64, strict=False)
+    return next(bounded for bounded in _UNITS if largest < bounded[0])
+
+
+def to_milliseconds(column: pl.Expr, factor: float, *, whole: bool) -> pl.Expr:
+    """Numbers as Int64 milliseconds, ``factor`` of them in one; ``whole`` ones stay integers."""
+    if not whole:
+        return (column * factor).round(0).cast(pl.Int64, strict=False)
+    # A float64 would round nanoseconds of today.
+    column = column.cast(pl.Int64)
+    return column * int(factor) if factor >= 1 else column // round(1 / factor)
 
 
 def _text_times(values: pl.Series) -> pl.Series:
@@ -102,19 +113,19 @@ def _text_times(values: pl.Series) -> pl.Series:
 
 
 def _iso_times(values: pl.Series) -> pl.Series:
-    found = values.str.to_date("%Y-%m-%d", strict=False).cast(_MILLISECOND).cast(pl.Int64)
+    frame, column = values.to_frame(), pl.col(values.name)
+    found = frame.select(from_date(column, DATE)).to_series()
     if found.null_count() == values.null_count():
         return found
-    text = (
-        values.str.strip_chars()
-        .str.replace(r"^(\d{4}-\d\d-\d\d) +", "${1}T")
-        .str.replace(r" *(Z|UTC)$", "+0000")
-    )
-    columns = [
-        pl.col(values.name)
-        .str.to_datetime(form, strict=False, time_unit="ms")
-        .dt.replace_time_zone(None)
-        .cast(pl.Int64)
-        for form in _DATE_FORMATS
-    ]
-    return text.to_frame().select(pl.coalesce(columns)).to_series().alias(values.name)
+    return frame.select(pl.coalesce(from_date(column, form) for form in DATE_FORMATS)).to_series()
+
+
+def from_date(column: pl.Expr, form: str) -> pl.Expr:
+    """Text in one of ``DATE_FORMATS`` as Int64 milliseconds; null where it is anything else."""
+    column = column.str.strip_chars()
+    if form == DATE:
+        return column.str.to_date(DATE, strict=False).cast(MILLISECOND).cast(pl.Int64)
+    column = column.str.replace(r"^(\d{4}-\d\d-\d\d) +", "${1}T")
+    column = column.str.replace(r" *(Z|UTC)$", "+0000")
+    moments = column.str.to_datetime(form, strict=False, time_unit="ms")
+    return moments.dt.replace_time_zone(None).cast(pl.Int64)

@@ -90,21 +90,22 @@ def read_sound(source: Source, layout: Layout, wanted: Sequence[str]) -> pl.Data
         that it cannot read.
     """
     try:
-        # Only a reader of every column notices a record with too many fields, and a blank line.
-        some = pl.any_horizontal(pl.all().is_not_null())
-        return _scan(source, layout).filter(some).select(wanted).collect()
+        return scanned(source, layout).select(wanted).collect()
     except (pl.exceptions.PolarsError, OSError):
         return None
 
 
-def _scan(source: Source, layout: Layout) -> pl.LazyFrame:
+def scanned(source: Source, layout: Layout) -> pl.LazyFrame:
+    """Every column as String, without the blank lines; nothing is read yet."""
     options: dict[str, Any] = {"separator": layout.separator}
     options["quote_char"] = '"' if layout.quoted else None
     if layout.names is None:
         options["infer_schema_length"] = 0
     else:
         options |= {"has_header": False, "schema": dict.fromkeys(layout.names, pl.String)}
-    return pl.scan_csv(io.BytesIO(source) if isinstance(source, bytes) else source, **options)
+    scan = pl.scan_csv(io.BytesIO(source) if isinstance(source, bytes) else source, **options)
+    # Only a reader of every column notices a record with too many fields, and a blank line.
+    return scan.filter(pl.any_horizontal(pl.all().is_not_null()))
 
 
 def read_strict(

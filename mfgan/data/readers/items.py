@@ -6,6 +6,8 @@ import polars as pl
 
 from mfgan.data.columns import ITEM_ID
 from mfgan.data.readers.cells import ids
+from mfgan.data.readers.interactions import not_empty
+from mfgan.data.readers.plan import SAMPLE_ROWS
 from mfgan.data.readers.raw_log import AttributeRule, RawLog, Request, SourceFile
 from mfgan.errors import MfganError
 
@@ -39,7 +41,7 @@ def split_labels(column: str, separator: str, *, drop: str = "") -> pl.Expr:
 
 
 def assemble(
-    interactions: pl.DataFrame,
+    interactions: pl.DataFrame | pl.LazyFrame,
     built_in: Items | None,
     request: Request,
     sources: list[SourceFile],
@@ -47,7 +49,7 @@ def assemble(
     """Join the item tables to each other and fit their ids to the log's.
 
     Args:
-        interactions: As ``clean`` returns them.
+        interactions: As ``clean`` returns them, or ``planned``.
         built_in: What the format itself knows of items.
         request: Its ``items`` names a further table.
         sources: The files of the log.
@@ -55,24 +57,22 @@ def assemble(
     Raises:
         MfganError: No interactions, or the table of ``--items`` knows no item of the log.
     """
-    if interactions.height == 0:
-        raise MfganError(f"prepare: {request.source} must hold interactions, found none")
+    again = request.again
+    if isinstance(interactions, pl.DataFrame):
+        interactions, again = not_empty(interactions, request.source).lazy(), None
     items = built_in
     if request.items is not None:
         from mfgan.data.readers.item_table import read_items
 
         items = _union(built_in, read_items(request, request.items))
     if items is None:
-        return RawLog(interactions.lazy(), None, {}, sources)
-    frame = items.frame.with_columns(ids(items.frame[ITEM_ID])).filter(
-        pl.col(ITEM_ID).is_not_null()
-    )
-    frame = frame.unique(ITEM_ID, keep="first", maintain_order=True)
-    if frame.schema[ITEM_ID] != interactions.schema[ITEM_ID]:
+        return RawLog(interactions, None, {}, sources, again)
+    frame = _with_ids(items.frame)
+    if frame.schema[ITEM_ID] != interactions.collect_schema()[ITEM_ID]:
         frame = frame.with_columns(pl.col(ITEM_ID).cast(pl.String))
         interactions = interactions.with_columns(pl.col(ITEM_ID).cast(pl.String))
-    _check_overlap(interactions, frame, request)
-    return RawLog(interactions.lazy(), frame.lazy(), items.rules, [*sources, *items.sources])
+    _check_overlap(interactions, frame)
+    return RawLog(interactions, frame.lazy(), items.rules, [*sources, *items.sources], again)
 
 
 def _union(first: Items | None, second: Items) -> Items:
@@ -96,17 +96,17 @@ def _with_ids(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.unique(ITEM_ID, keep="first", maintain_order=True)
 
 
-def _check_overlap(interactions: pl.DataFrame, items: pl.DataFrame, request: Request) -> None:
-    log_ids = interactions[ITEM_ID].unique()
-    known = int(log_ids.is_in(items[ITEM_ID].implode()).sum())
-    request.reporter.note(
-        f"{known:,} of {len(log_ids):,} items of the log are in the item table of {items.height:,}"
+def _check_overlap(interactions: pl.LazyFrame, items: pl.DataFrame) -> None:
+    # The first rows nearly always tell; only where they do not is the whole log gone through.
+    for rows in (interactions.head(SAMPLE_ROWS), interactions):
+        met = rows.select(pl.col(ITEM_ID).is_in(items[ITEM_ID].implode()).any())
+        if met.collect().item():
+            return
+    log_ids = interactions.select(ITEM_ID).head(3).collect()
+    raise MfganError(
+        f"prepare: the item table must know items of the log, got none in common; ids of the log "
+        f"are like {_examples(log_ids)}, of the table like {_examples(items)}"
     )
-    if known == 0:
-        raise MfganError(
-            f"prepare: the item table must know items of the log, got none in common; ids of the "
-            f"log are like {_examples(interactions)}, of the table like {_examples(items)}"
-        )
 
 
 def _examples(frame: pl.DataFrame) -> str:

@@ -5,6 +5,7 @@ order where times are lacking; and the ``user item`` file of SASRec's authors, w
 files beside it map to MovieLens's.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -66,8 +67,10 @@ def read(request: Request) -> RawLog:
 
 
 def _sasrec(path: Path, request: Request) -> tuple[pl.DataFrame, list[SourceFile]]:
-    log, source = text_log(path, _PAIRS, request)
+    # Every id is looked up, so that a plan would be of no use.
+    log, source = text_log(path, _PAIRS, replace(request, again=None))
     sources = [source]
+    assert isinstance(log, pl.DataFrame)
     for column, name in ((USER_ID, "users"), (ITEM_ID, "items")):
         ids = find(path.parent, f"sas_to_original_{name}.txt")
         if ids is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -81,18 +81,25 @@ class RawLog:
             has met and lack some that somebody has.
         attributes: The rule of each column of ``items`` that is a factor; a column without one
             (``title``) is only for people to read.
-        sources: The files, log first.
+        sources: The files, log first; ``rows`` of a log that is only planned may be ``None``.
+        reread: Where ``interactions`` is a plan that nobody has checked, so that what cannot be
+            used is null in it: reads the log in full, to name that or leave it out. Else ``None``.
     """
 
     interactions: pl.LazyFrame
     items: pl.LazyFrame | None
     attributes: dict[str, AttributeRule]
     sources: list[SourceFile]
+    reread: Callable[[], RawLog] | None = None
 
 
 @dataclass(frozen=True)
 class Request:
-    """What ``read_log`` was asked for; every reader takes one."""
+    """What ``read_log`` was asked for; every reader takes one.
+
+    Args:
+        again: Set where a plan will do: reads the log in full after all.
+    """
 
     source: str
     format: str
@@ -100,3 +107,4 @@ class Request:
     columns: Mapping[str, str] = field(default_factory=dict)
     max_bad_lines: int = 0
     reporter: Reporter = field(default_factory=lambda: SILENT)
+    again: Callable[[], RawLog] | None = None

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 
 from mfgan.data.readers.bad_lines import BadLines
 from mfgan.data.readers.delimited import Layout
 from mfgan.data.readers.interactions import clean
 from mfgan.data.readers.items import assemble
+from mfgan.data.readers.plan import planned
 from mfgan.data.readers.raw_log import RawLog, Request, SourceFile
 from mfgan.data.readers.sources import (
     account,
@@ -23,7 +25,7 @@ from mfgan.data.readers.sources import (
     plain_suffix,
     read_bytes,
 )
-from mfgan.data.readers.text_log import renaming, resolve, text_log
+from mfgan.data.readers.text_log import Log, renaming, resolve, text_log
 from mfgan.errors import MfganError
 
 _TEXT = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
@@ -45,7 +47,7 @@ def read(request: Request) -> RawLog:
 
 def table_log(
     request: Request, source: str, known: Mapping[str, str]
-) -> tuple[pl.DataFrame, list[SourceFile]]:
+) -> tuple[Log, list[SourceFile]]:
     """Interactions of a table.
 
     Args:
@@ -54,7 +56,8 @@ def table_log(
         known: What the format calls our columns.
 
     Returns:
-        The columns that ``RawLog.interactions`` describes, maybe no rows; and the files' account.
+        The columns that ``RawLog.interactions`` describes, maybe no rows, or a plan of them; and
+        the files' account.
 
     Raises:
         MfganError: See :func:`mfgan.data.readers.read_log`.
@@ -123,7 +126,7 @@ def read_frame(source: str) -> tuple[pl.DataFrame, list[SourceFile]]:
     if kind == "parquet":
         files = _parquet_files(source)
         frame = _frame_of(source, lambda: pl.scan_parquet(files).collect())
-        return frame, [account(path, None) for path in files]
+        return frame, _accounts(source, files, frame.height, 0)
     path = existing_file(source)
     data = read_bytes(path)
     frame = _frame_of(path.name, lambda: pl.read_ndjson(data, infer_schema_length=None))
@@ -158,18 +161,26 @@ def _scanned(
     name: str,
     known: Mapping[str, str],
     files: Sequence[Path],
-) -> tuple[pl.DataFrame, list[SourceFile]]:
+) -> tuple[Log, list[SourceFile]]:
     available = _frame_of(name, lambda: scan.collect_schema().names())
     columns = resolve(name, available, request, known)
-    raw = _frame_of(name, lambda: scan.select(renaming(columns)).collect())
+    scan = scan.select(renaming(columns))
+    plan = planned(scan, request)
+    if plan is not None:
+        return plan, _accounts(name, files, None, 0)
     bad = BadLines(name, request, "row")
-    frame = clean(raw, bad)
-    bad_rows = bad.settle()
+    frame = clean(_frame_of(name, scan.collect), bad)
+    return frame, _accounts(name, files, frame.height, bad.settle())
+
+
+def _accounts(
+    name: str, files: Sequence[Path], rows: int | None, bad_lines: int
+) -> list[SourceFile]:
     if not files:
-        return frame, [SourceFile(name, None, None, frame.height, bad_rows)]
+        return [SourceFile(name, None, None, rows, bad_lines)]
     if len(files) == 1:
-        return frame, [account(files[0], frame.height, bad_rows)]
-    return frame, [account(path, None) for path in files]
+        return [account(files[0], rows, bad_lines)]
+    return [account(path, pq.read_metadata(path).num_rows) for path in files]
 
 
 def _frame_of(name: str, work: Any) -> Any:

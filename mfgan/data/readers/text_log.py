@@ -7,11 +7,21 @@ import polars as pl
 
 from mfgan.data.columns import ITEM_ID, USER_ID
 from mfgan.data.readers.bad_lines import BadLines
-from mfgan.data.readers.delimited import Layout, Source, header, read_sound, read_strict
+from mfgan.data.readers.delimited import (
+    Layout,
+    Source,
+    header,
+    read_sound,
+    read_strict,
+    scanned,
+)
 from mfgan.data.readers.interactions import LOG_COLUMNS, clean
+from mfgan.data.readers.plan import planned
 from mfgan.data.readers.raw_log import Request, SourceFile
-from mfgan.data.readers.sources import account, decoded, read_bytes
+from mfgan.data.readers.sources import account, codec, decoded, read_bytes
 from mfgan.errors import MfganError, nearest
+
+Log = pl.DataFrame | pl.LazyFrame
 
 
 def resolve(
@@ -79,7 +89,7 @@ def text_log(
     *,
     known: Mapping[str, str] | None = None,
     text: bytes | None = None,
-) -> tuple[pl.DataFrame, SourceFile]:
+) -> tuple[Log, SourceFile]:
     """Interactions of one delimited file.
 
     Args:
@@ -90,7 +100,8 @@ def text_log(
         text: The file's contents where they had to be changed before they are read.
 
     Returns:
-        The columns that ``RawLog.interactions`` describes, maybe no rows; and the file's account.
+        The columns that ``RawLog.interactions`` describes, maybe no rows, or a plan of them where
+        that is wanted and the file is not packed; and the file's account.
 
     Raises:
         MfganError: A column is absent, too many records are bad, the file is no text or damaged.
@@ -98,6 +109,10 @@ def text_log(
     source: Source = path if text is None else text
     bad = BadLines(path.name, request)
     columns = resolve(path.name, header(source, layout, path.name), request, known)
+    if isinstance(source, Path) and codec(source) is None:
+        plan = planned(scanned(source, layout).select(renaming(columns)), request)
+        if plan is not None:
+            return plan, account(path, None)
     frame = _interactions(source, layout, columns, bad)
     return frame, account(path, frame.height, bad.settle())
 
