@@ -54,10 +54,11 @@ _FORMATS = "ml-100k, ml-1m, movielens-csv, steam, retailrocket, sequences or tab
 )
 @click.option(
     "--duplicates",
-    type=click.Choice(["drop", "keep"]),
+    type=click.Choice(["drop", "once", "keep"]),
     default="drop",
     show_default=True,
-    help="Rows with the same user, item and time: the first one stays, or all.",
+    help="drop: of rows with the same user, item and time the first stays; once: of those with the"
+    " same user and item; keep: all.",
 )
 @click.option(
     "--short-histories",

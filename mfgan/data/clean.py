@@ -17,7 +17,7 @@ from mfgan.data.parallel import group_parts, over_parts
 from mfgan.data.split import MIN_HISTORY
 from mfgan.errors import MfganError
 
-Duplicates = Literal["drop", "keep"]
+Duplicates = Literal["drop", "once", "keep"]
 ShortHistories = Literal["error", "train", "drop"]
 
 
@@ -28,7 +28,8 @@ class CleaningRules:
     Args:
         k_core: Each user and item keeps at least so many interactions; 1 switches it off.
         duplicates: ``"drop"``: of rows with the same user, item and time (or order) the first
-            stays; without either no two rows are the same. ``"keep"``: all stay.
+            stays; without either no two rows are the same. ``"once"``: a user's first interaction
+            with each item stays. ``"keep"``: all stay.
         short_histories: What becomes of users with fewer than three interactions, if the split
             needs three: an error, all of it trains, or they are dropped and the k-core holds again.
         needs_three: Whether the split does.
@@ -160,14 +161,15 @@ def _drop_repeats(
 ) -> None:
     if rules.duplicates == "keep":
         return
+    if rules.duplicates == "once":
+        dropped, why = mark_repeats(offsets, None, items), "same user and item as an earlier row"
+    elif len(keys):
+        dropped = mark_repeats(offsets, keys, items)
+        why = "same user, item and time as an earlier row"
+    else:
+        dropped, why = 0, "the log has no times, so no two rows are the same"
     last = steps.rows[-1]
-    if not len(keys):
-        why = "the log has no times, so no two rows are the same"
-        steps.add("duplicates", last["users"], last["items"], len(items), why)
-        return
-    dropped = mark_repeats(offsets, keys, items)
-    why = "same user, item and time as an earlier row"
-    steps.add("duplicates", last["users"], last["items"], last["interactions"] - dropped, why)
+    steps.add("duplicates", last["users"], last["items"], len(items) - dropped, why)
 
 
 def _k_core(users: np.ndarray, items: np.ndarray, rules: CleaningRules, steps: _Steps) -> Core:

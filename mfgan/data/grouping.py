@@ -52,17 +52,19 @@ def lay_out(
     return bounds_of(counts), parted[1], parted[2]
 
 
-def mark_repeats(offsets: np.ndarray, keys: np.ndarray, items: np.ndarray) -> int:
+def mark_repeats(offsets: np.ndarray, keys: np.ndarray | None, items: np.ndarray) -> int:
     """Mark rows that repeat an earlier one of the same user, item and key.
 
     Args:
         offsets: ``(num_users + 1,)`` int64.
-        keys: ``(n,)`` int64, ascending within a user.
+        keys: ``(n,)`` int64, ascending within a user; None where the key does not matter.
         items: ``(n,)`` int32; those of repeated rows become -1.
 
     Returns:
         How many were marked.
     """
+    if keys is None:
+        keys = np.zeros(0, np.int64)
     return sum(over_parts(_mark_repeats, group_parts(offsets), offsets, keys, items))
 
 
@@ -170,12 +172,12 @@ def _merge(keys, payload, first, middle, end, spare_keys, spare_payload):  # typ
 
 @njit(cache=True, nogil=True)
 def _mark_repeats(first, end, offsets, keys, items):  # type: ignore[no-untyped-def]
-    marked = 0
+    marked, no_keys = 0, keys.shape[0] == 0
     for user in range(first, end):
         start, stop = offsets[user], offsets[user + 1]
         while start < stop:
             run_end = start + 1
-            while run_end < stop and keys[run_end] == keys[start]:
+            while run_end < stop and (no_keys or keys[run_end] == keys[start]):
                 run_end += 1
             if run_end - start > 1:
                 marked += _mark_run(items, start, run_end)

@@ -61,7 +61,8 @@ def prepare(
             the training part are always there.
         min_count: Values of fewer items are pooled into one.
         duplicates: ``"drop"``: of rows with the same user, item and time (or order) the first
-            stays; ``"keep"``: all stay.
+            stays; ``"once"``: a user's first interaction with each item stays; ``"keep"``: all
+            stay.
         short_histories: Leave-one-out, users with fewer than three interactions: ``"error"``,
             ``"train"`` on all of theirs, or ``"drop"`` them.
         max_bad_lines: How many records that cannot be read are left out before it is an error.

@@ -18,6 +18,10 @@ def check(users, items, keys, num_users):
     np.testing.assert_array_equal(got_keys, keys[order] if len(keys) else NO_KEYS)
     counts = np.bincount(users, minlength=num_users)
     np.testing.assert_array_equal(offsets, np.concatenate([[0], np.cumsum(counts)]))
+    once = got_items.copy()
+    mark_repeats(offsets, None, once)
+    again = repeats(users[order], items[order], np.zeros(len(users), int))
+    np.testing.assert_array_equal(once, np.where(again, -1, items[order]))
     twin = repeats(users[order], got_items, got_keys) if len(keys) else []
     if len(keys):
         marked = mark_repeats(offsets, got_keys, got_items)
