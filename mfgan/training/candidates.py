@@ -1,25 +1,19 @@
 """Candidates that the generator proposes for the place after a position of a history."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mfgan.data.batch import JaggedBatch
 from mfgan.errors import MfganError
 
 Method = Literal["multinomial", "gumbel", "top"]
-LOGITS_AT_ONCE = 1 << 22  # 16 MiB of float32: logits of all items are held for a few positions only
-
-
-class Proposes(Protocol):
-    """What a generator gives here: logits of all items, column 0 excluded."""
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """``(n, hidden_dim)`` to ``(n, num_items + 1)``."""
+_LOGITS_AT_ONCE = 1 << 18  # a few positions' logits of all items, which stay near a core
+_BLOCK = 64  # items whose probabilities are summed before one of them is looked for
 
 
 @dataclass(frozen=True)
@@ -65,7 +59,7 @@ def choose_positions(batch: JaggedBatch, per_session: int, rng: np.random.Genera
 
 def draw_candidates(
     hidden: Tensor,
-    generator: Proposes,
+    item_table: Tensor,
     count: int,
     *,
     method: Method,
@@ -75,8 +69,9 @@ def draw_candidates(
     """Draw items from the generator's distribution, a few positions at once.
 
     Args:
-        hidden: ``(num_positions, hidden_dim)`` states of the generator.
-        generator: Whose ``logits`` give the distribution.
+        hidden: ``(num_positions, hidden_dim)`` states of the generator; the logit of item ``i`` is
+            ``hidden . item_table[i]``.
+        item_table: ``(num_items + 1, hidden_dim)``; row 0 is no item.
         count: Candidates a position.
         method: ``multinomial`` draws independently, so that an item may come twice; ``gumbel``
             without replacement; ``top`` takes the most probable.
@@ -89,13 +84,28 @@ def draw_candidates(
     Raises:
         MfganError: Fewer items than candidates where none may come twice, or none at all.
     """
-    with torch.no_grad():
-        parts = [
-            _draw(logits, part, count, method, rng, exclude)
-            for part, logits in logit_chunks(hidden, generator)
-        ]
+    num_items = len(item_table) - 1
+    left = num_items - (exclude is not None)
+    if left < (1 if method == "multinomial" else count):
+        raise MfganError(
+            f"candidates: {count} a position need more items than the {left} that may be drawn"
+        )
+    rows = max(1, _LOGITS_AT_ONCE // num_items)
+    # Whole blocks of items: what is added has no probability.
+    items = F.pad(item_table.detach()[1:], (0, 0, 0, -num_items % _BLOCK))
+    parts = [
+        _draw(
+            hidden[start : start + rows].detach() @ items.T,
+            num_items,
+            count,
+            method,
+            rng,
+            None if exclude is None else exclude[start : start + rows, None] - 1,
+        )
+        for start in range(0, len(hidden), rows)
+    ]
     if not parts:
-        empty = torch.empty(0, count, device=hidden.device)
+        empty = hidden.new_empty(0, count)
         return Draw(empty.long(), empty)
     thresholds = [part.threshold for part in parts if part.threshold is not None]
     return Draw(
@@ -105,52 +115,60 @@ def draw_candidates(
     )
 
 
-def logit_chunks(hidden: Tensor, generator: Proposes) -> Iterator[tuple[slice, Tensor]]:
-    """Logits of all items for a few positions at a time, with the slice that these are."""
-    start, rows = 0, 256
-    while start < len(hidden):
-        part = slice(start, start + rows)
-        logits = generator.logits(hidden[part])
-        yield part, logits
-        start = part.stop
-        rows = max(1, LOGITS_AT_ONCE // logits.size(1))
-
-
 def _draw(
-    logits: Tensor,
-    part: slice,
+    padded: Tensor,
+    num_items: int,
     count: int,
     method: Method,
     rng: torch.Generator,
     exclude: Tensor | None,
 ) -> Draw:
-    total = logits.logsumexp(1, keepdim=True)
-    left = logits.size(1) - 1 - (exclude is not None)
-    if left < (1 if method == "multinomial" else count):
-        raise MfganError(
-            f"candidates: {count} a position need more items than the {left} that may be drawn"
-        )
+    logits = padded[:, :num_items]
+    left_out = None
     if exclude is not None:
-        logits = logits.scatter(1, exclude[part].unsqueeze(1), -torch.inf)
+        left_out = logits.gather(1, exclude)
+        # Before the largest is looked for: the others may be nothing beside this one.
+        logits.scatter_(1, exclude, -torch.inf)
+    highest = logits.amax(1, keepdim=True)
+    masses = padded.sub(highest).exp_()
+    masses[:, num_items:] = 0
+    total = highest + masses.sum(1, keepdim=True).log()
+    if left_out is not None:
+        total = total.logaddexp(left_out)
     threshold = None
     if method == "multinomial":
-        items = _multinomial(logits, count, rng)
+        places = _multinomial(masses, count, rng)
     elif method == "top":
-        items = logits.topk(count, dim=1).indices
+        places = logits.topk(count, dim=1).indices
     else:
-        noise = torch.empty(logits.shape, dtype=logits.dtype).exponential_(generator=rng)
-        perturbed = (logits - total).sub_(noise.log_().to(logits.device))
-        values, order = perturbed.topk(min(count + 1, perturbed.size(1)), dim=1)
-        items = order[:, :count]
-        threshold = values[:, count]
-    return Draw(items, logits.gather(1, items) - total, threshold)
+        places, threshold = _gumbel(logits - total, count, rng)
+    return Draw(places + 1, logits.gather(1, places) - total, threshold)
 
 
-def _multinomial(logits: Tensor, count: int, rng: torch.Generator) -> Tensor:
-    """Independent draws by inverting the cumulative distribution."""
-    cumulative = logits.softmax(1).cumsum(1)
-    total = cumulative[:, -1:]
-    points = torch.rand(len(logits), count, generator=rng).to(logits) * total
-    # Below the total, so that the first item whose sum exceeds a point is always a possible one.
-    points = torch.minimum(points, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, points, right=True)
+def _gumbel(log_probs: Tensor, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draws without replacement, in order, and the largest perturbed value that is none."""
+    noise = torch.empty(log_probs.shape, dtype=log_probs.dtype).exponential_(generator=rng)
+    perturbed = log_probs.sub_(noise.log_().to(log_probs.device))
+    values, order = perturbed.topk(min(count + 1, log_probs.size(1)), dim=1)
+    # Where all items are drawn, the threshold is below each of them: they were certain.
+    return order[:, :count], F.pad(values, (0, 1), value=-torch.inf)[:, count]
+
+
+def _multinomial(masses: Tensor, count: int, rng: torch.Generator) -> Tensor:
+    """Independent draws from rows of masses: a block by its sum, then an item within the block."""
+    blocks = masses.view(len(masses), -1, _BLOCK)
+    sums = blocks.sum(2).cumsum(1)
+    draws = torch.rand(len(masses), count, generator=rng).to(masses)
+    points = _below(draws * sums[:, -1:], sums[:, -1:])
+    block = torch.searchsorted(sums, points, right=True)
+    block.clamp_(max=sums.size(1) - 1)  # of rows that are not numbers; the loss will show them
+    points = points - F.pad(sums, (1, 0)).gather(1, block)
+    within = blocks.gather(1, block.unsqueeze(2).expand(-1, -1, _BLOCK)).cumsum(2)
+    points = _below(points.unsqueeze(2), within[..., -1:])
+    places: Tensor = block * _BLOCK + (within <= points).sum(2)
+    return places
+
+
+def _below(points: Tensor, total: Tensor) -> Tensor:
+    """Keep points under the total: the first item whose sum exceeds one is then a possible one."""
+    return torch.minimum(points, torch.nextafter(total, torch.zeros_like(total)))

@@ -77,7 +77,7 @@ def _trials(
         hidden = generator(batch)[positions]
     draw = draw_candidates(
         hidden,
-        generator,
+        generator.item_table,
         settings.num_candidates,
         method=settings.method,
         rng=rng,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_LOGITS_AT_ONCE = 1 << 20
+_LOGITS_AT_ONCE = 1 << 18  # a few such blocks stay near a core while they are worked on
 
 
 @dataclass(frozen=True)
@@ -100,31 +100,49 @@ class _PolicyLoss(torch.autograd.Function):
 
 def _chunk(hidden: Tensor, items: Tensor, terms: PolicyTerms, part: slice, sums: Tensor) -> Tensor:
     """Add a few positions' share to ``sums``; returns the gradient of their logits."""
-    log_probs = hidden @ items.T
-    log_probs -= log_probs.logsumexp(1, keepdim=True)
-    probs = log_probs.exp()
+    logits = hidden @ items.T
+    probs, total = _softmax(logits)
     targets, drawn = terms.targets[part].unsqueeze(1) - 1, terms.items[part] - 1
     coefficients = terms.coefficients[part].to(hidden.dtype)
-    nll = -log_probs.gather(1, targets)
-    policy = -(coefficients * log_probs.gather(1, drawn)).sum(1, keepdim=True)
-    negative_entropy = (probs * log_probs).sum(1, keepdim=True)
-    level = terms.mle_weight + coefficients.sum(1, keepdim=True)
+    nll = total - logits.gather(1, targets)
+    policy = (coefficients * (total - logits.gather(1, drawn))).sum(1, keepdim=True)
+    negative_entropy = (probs * logits).sum(1, keepdim=True) - total
+    # The gradient is probs * (level + slope * log probs - anchor_weight * log anchor) and what is
+    # scattered below; normalisers and other numbers of a whole row gather in the level.
+    slope = terms.entropy_weight + terms.anchor_weight
+    level = terms.mle_weight + coefficients.sum(1, keepdim=True) - slope * total
     level = level - terms.entropy_weight * negative_entropy
     divergence = torch.zeros_like(nll)
-    slope = terms.entropy_weight + terms.anchor_weight
-    grad = log_probs.mul_(slope) if slope else None
-    if terms.anchor_weight:
-        if terms.anchor_hidden is None or terms.anchor_table is None:
-            raise ValueError("policy_loss: anchor_weight must come with an anchor, got none")
-        anchor = terms.anchor_hidden[part] @ terms.anchor_table[1:].T
-        anchor -= anchor.logsumexp(1, keepdim=True)
-        divergence = negative_entropy - (probs * anchor).sum(1, keepdim=True)
-        level = level - terms.anchor_weight * divergence
-        grad = grad.sub_(anchor.mul_(terms.anchor_weight)) if grad is not None else -anchor
-    grad = probs.mul_(level) if grad is None else grad.add_(level).mul_(probs)
+    anchor = _anchor_logits(terms, part)
+    if anchor is not None:
+        anchor_total = _softmax(anchor)[1]
+        divergence = negative_entropy - (probs * anchor).sum(1, keepdim=True) + anchor_total
+        level = level + terms.anchor_weight * (anchor_total - divergence)
+    if slope:
+        grad = torch.add(level, logits, alpha=slope, out=logits)
+        if anchor is not None:
+            grad.sub_(anchor, alpha=terms.anchor_weight)
+        grad.mul_(probs)
+    else:
+        grad = probs.mul_(level)
     grad.scatter_add_(1, targets, torch.full_like(nll, -terms.mle_weight))
     grad.scatter_add_(1, drawn, -coefficients)
     loss = terms.mle_weight * nll + policy + terms.entropy_weight * negative_entropy
     loss = loss + terms.anchor_weight * divergence
     sums += torch.stack([loss.sum(), nll.sum(), -negative_entropy.sum(), divergence.sum()])
     return grad
+
+
+def _anchor_logits(terms: PolicyTerms, part: slice) -> Tensor | None:
+    if not terms.anchor_weight:
+        return None
+    if terms.anchor_hidden is None or terms.anchor_table is None:
+        raise ValueError("policy_loss: anchor_weight must come with an anchor, got none")
+    return terms.anchor_hidden[part] @ terms.anchor_table[1:].T
+
+
+def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities, and the logarithm of the sum of exponentials, ``(n, 1)``."""
+    probs = logits.softmax(1)
+    # Taken from the largest probability, which never underflows: one pass less than logsumexp.
+    return probs, logits.amax(1, keepdim=True) - probs.amax(1, keepdim=True).log()

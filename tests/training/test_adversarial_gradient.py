@@ -17,11 +17,9 @@ from mfgan.training.rewards import (
 )
 
 
-class Fixed:
-    """A generator of given logits: hidden states are the logits themselves."""
-
-    def logits(self, hidden):
-        return torch.cat([hidden.new_full((len(hidden), 1), -torch.inf), hidden], 1)
+def fixed(hidden):
+    """The item table of a generator whose hidden states are the logits themselves."""
+    return torch.nn.functional.pad(torch.eye(hidden.shape[1], dtype=hidden.dtype), (0, 0, 1, 0))
 
 
 def seeded(seed=0):
@@ -85,7 +83,7 @@ def exact_gradient():
 def estimates(method, baseline, samples, draws=100_000):
     """Many estimates of the gradient with respect to the logits, ``(draws, 5)``."""
     hidden = LOGITS.expand(draws, -1)
-    draw = draw_candidates(hidden, Fixed(), samples, method=method, rng=seeded(2))
+    draw = draw_candidates(hidden, fixed(hidden), samples, method=method, rng=seeded(2))
     rewards = REWARDS[draw.items - 1]
     if method == "multinomial":
         coefficients = independent_coefficients(rewards, baseline)
@@ -134,7 +132,7 @@ def test_leave_one_out_is_the_mean_of_the_others():
 
 
 def test_top_candidates_give_the_exact_gradient_where_the_others_earn_their_mean():
-    draw = draw_candidates(LOGITS.expand(1, -1), Fixed(), 3, method="top", rng=seeded())
+    draw = draw_candidates(LOGITS.expand(1, -1), fixed(LOGITS[None]), 3, method="top", rng=seeded())
     assert draw.items.tolist() == [[1, 4, 2]]
     drawn = draw.items[0] - 1
     chance = LOGITS.softmax(0)[drawn]

@@ -12,11 +12,9 @@ from mfgan.training.candidates import choose_positions, draw_candidates
 METHODS = ("multinomial", "gumbel", "top")
 
 
-class Fixed:
-    """A generator of given logits: hidden states are the logits themselves."""
-
-    def logits(self, hidden):
-        return torch.cat([hidden.new_full((len(hidden), 1), -torch.inf), hidden], 1)
+def fixed(hidden):
+    """The item table of a generator whose hidden states are the logits themselves."""
+    return torch.nn.functional.pad(torch.eye(hidden.shape[1], dtype=hidden.dtype), (0, 0, 1, 0))
 
 
 def seeded(seed=0):
@@ -24,14 +22,16 @@ def seeded(seed=0):
 
 
 def draw(hidden, count, method, exclude=None, seed=0):
-    return draw_candidates(hidden, Fixed(), count, method=method, rng=seeded(seed), exclude=exclude)
+    return draw_candidates(
+        hidden, fixed(hidden), count, method=method, rng=seeded(seed), exclude=exclude
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_excluded_item_and_item_0_are_never_drawn(method):
     hidden = torch.randn(600, 9, generator=seeded(1))
     exclude = torch.randint(1, 10, (600,), generator=seeded(2))
-    hidden[torch.arange(600), exclude - 1] = 30.0  # all the mass is on what is excluded
+    hidden[torch.arange(600), exclude - 1] = 500.0  # the others are nothing beside it
     items = draw(hidden, 5, method, exclude).items
     assert items.min() >= 1
     assert items.max() <= 9
@@ -70,7 +70,7 @@ def test_top_is_the_most_probable_first_and_chunks_do_not_show(monkeypatch):
     hidden = torch.randn(700, 9, generator=seeded(1))
     whole = draw(hidden, 4, "top")
     assert torch.equal(whole.items, hidden.topk(4, dim=1).indices + 1)
-    monkeypatch.setattr(module, "LOGITS_AT_ONCE", 10)
+    monkeypatch.setattr(module, "_LOGITS_AT_ONCE", 10)
     assert torch.equal(draw(hidden, 4, "top").items, whole.items)
 
 
@@ -82,7 +82,7 @@ def test_log_probabilities_are_those_of_the_whole_distribution(method):
 
 
 def test_impossible_items_are_not_drawn_at_the_ends_of_the_interval():
-    hidden = torch.tensor([-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf]).expand(300, -1)
+    hidden = torch.tensor([-1e4, 0.0, -1e4, 0.0, -1e4]).expand(300, -1)
     for point in (0.0, 1 - 2**-24):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module.torch, "rand", lambda *shape, p=point, **_: torch.full(shape, p))
@@ -99,6 +99,12 @@ def test_too_few_items_are_an_error():
             draw(hidden, 3, method, exclude)
     with pytest.raises(MfganError, match="1 a position need more items than the 0"):
         draw(torch.zeros(1, 1), 1, "multinomial", torch.tensor([1]))
+
+
+def test_all_items_without_replacement_are_certain():
+    found = draw(torch.randn(5, 4, generator=seeded()), 4, "gumbel")
+    assert found.items.sort(1).values.tolist() == 5 * [[1, 2, 3, 4]]
+    assert found.threshold.tolist() == 5 * [-np.inf]
 
 
 def test_no_position_gives_no_candidate():
@@ -122,3 +128,11 @@ def test_positions_are_distinct_within_sessions_and_evenly_drawn():
     assert np.all(np.abs(times[6:] / 2000 - 2 / 3) < 0.05)
     again = choose_positions(batch, 2, np.random.default_rng(7))
     assert torch.equal(again, choose_positions(batch, 2, np.random.default_rng(7)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_broken_states_give_items_and_broken_probabilities(method):
+    found = draw(torch.full((3, 70), torch.nan), 2, method)
+    assert found.items.min() >= 1
+    assert found.items.max() <= 70
+    assert found.log_probs.isnan().all()

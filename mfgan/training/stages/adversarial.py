@@ -163,7 +163,7 @@ class AdversarialStage(TrainingStage):
             positions = torch.arange(batch.total_tokens, device=hidden.device)
         draw = draw_candidates(
             hidden[positions],
-            self.generator,
+            self.generator.item_table,
             settings.num_samples,
             method=settings.policy,
             rng=self.generator_at(_ACTIONS, step),
@@ -193,7 +193,7 @@ class AdversarialStage(TrainingStage):
         """As published: a session earns the reward of what is proposed at its end, everywhere."""
         last = batch.last_tokens()
         proposed = draw_candidates(
-            hidden[last], self.generator, 1, method="top", rng=torch.Generator()
+            hidden[last], self.generator.item_table, 1, method="top", rng=torch.Generator()
         )
         rewards = self._rewards(batch, last, proposed.items)
         lengths = batch.offsets.diff().to(rewards.device)
