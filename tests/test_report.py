@@ -251,7 +251,7 @@ def test_the_page_tells_everything(page, found, dataset):
         "made",
         dataset.fingerprint,
         "hidden_dim = 8",
-        "2 h 4 min",
+        "3 h 6 min",
         "history under",
     ):
         assert text in page

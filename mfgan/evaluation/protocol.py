@@ -18,6 +18,7 @@ from mfgan.console import SILENT, Reporter
 from mfgan.data.batch import JaggedBatch
 from mfgan.data.batching import history_batches
 from mfgan.data.dataset import PreparedDataset, Split
+from mfgan.data.sampling import evaluation_negatives
 from mfgan.errors import MfganError
 from mfgan.evaluation.metrics import CUTOFFS, check_cutoffs
 from mfgan.evaluation.result import Evaluation
@@ -99,8 +100,6 @@ def evaluate(
     chosen = _Targets.of(dataset, split, users)
     negatives = None
     if num_sampled is not None:
-        from mfgan.data.sampling import evaluation_negatives
-
         negatives = evaluation_negatives(dataset, split, num_sampled, seed)[chosen.rows]
     batch_size = max(1, min(batch_size, _BLOCK_BYTES // (4 * (dataset.num_items + 1))))
     tally = _Tally(len(chosen.users), dataset.num_items, cutoffs)

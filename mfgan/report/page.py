@@ -94,7 +94,11 @@ def _template() -> Any:
     except ImportError:
         raise MfganError(f"report: needs jinja2, found none; {_INSTALL}") from None
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters["n"] = lambda value: f"{value:,}"
     return environment.from_string(files(__package__).joinpath("page.html").read_text("utf-8"))

@@ -6,6 +6,7 @@ import torch
 from made_scores import InMemoryDataset, TableScorer, random_dataset
 
 from mfgan.data.columns import ITEM_IDX, USER_IDX
+from mfgan.data.sampling import evaluation_negatives
 from mfgan.errors import MfganError
 from mfgan.evaluation.metrics import metric_values
 from mfgan.evaluation.protocol import evaluate
@@ -154,10 +155,9 @@ def test_an_empty_split():
 
 
 def test_sampled_ranking_equals_a_plain_loop():
-    sampling = pytest.importorskip("mfgan.data.sampling")
     dataset = random_dataset(longest=20)
     table = random_table(dataset)
-    drawn = sampling.evaluation_negatives(dataset, "test", 10, 5)
+    drawn = evaluation_negatives(dataset, "test", 10, 5)
     found = evaluate(dataset, TableScorer(table), protocol="sampled:10", max_len=9, seed=5)
     for row, user in enumerate(found.users):
         target = found.targets[row]
