@@ -56,6 +56,11 @@ class CleaningRules:
                 f"prepare: --max-len must be at least {least} under this split, got {self.max_len}"
             )
 
+    def described(self) -> dict[str, Any]:
+        """The rules as the manifest keeps them."""
+        names = ("k_core", "duplicates", "short_histories", "max_len")
+        return {name: getattr(self, name) for name in names}
+
 
 @dataclass
 class Histories:

@@ -101,7 +101,7 @@ def prepare(
         "name": name or out.name,
         "format": format,
         "sources": [asdict(file) for file in log.sources],
-        "rules": {**asdict(rules), "split": split, "cut_times": cuts, "min_count": min_count},
+        "rules": {**rules.described(), "split": split, "cut_times": cuts, "min_count": min_count},
         "steps": histories.steps,
         "targets": _targets(histories, parts, counts),
     }
