@@ -14,7 +14,14 @@ def command() -> None:
 
 
 @command.command("train")
-@click.option("--user-model", "run_dir", type=_PATH, required=True, help="Run of user-model train.")
+@click.option(
+    "--user-model",
+    "run_dirs",
+    type=_PATH,
+    required=True,
+    multiple=True,
+    help="Run of user-model train; repeat to learn from several of them.",
+)
 @click.option("--out", type=_PATH, required=True, help="Directory of the policy to make.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="One setting of the policy."
@@ -25,7 +32,7 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def train(
-    run_dir: Path,
+    run_dirs: tuple[Path, ...],
     out: Path,
     overrides: tuple[str, ...],
     seed: int,
@@ -48,7 +55,9 @@ def train(
         raise MfganError(f"{out}: must not exist yet, found one; pass --overwrite to replace it")
     settings = load_policy_settings([*overrides, f"seed={seed}"])
     reporter = Reporter(quiet=quiet, stderr=as_json)
-    curve = train_policy(UserModelRun.open(run_dir), out, settings, reporter=reporter)
+    curve = train_policy(
+        [UserModelRun.open(one) for one in run_dirs], out, settings, reporter=reporter
+    )
     found = {"policy": str(out), "steps": len(curve), "reward at the end": _tail_mean(curve)}
     if as_json:
         _print(found)
@@ -68,7 +77,7 @@ def train(
 @click.option("--generator", type=_PATH, help="A run of mfgan train, as one more rival.")
 @click.option("--num-users", type=click.IntRange(min=1), default=1000, show_default=True)
 @click.option("--session", help="fixed:N or geometric:N; that of training if not given.")
-@click.option("--reward", type=click.Choice(["utility", "click"]), help="That of training.")
+@click.option("--reward", type=click.Choice(["gain", "utility", "click"]), help="That of training.")
 @click.option(
     "--adapt",
     type=click.IntRange(min=0),

@@ -3,15 +3,20 @@
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import rich_click as click
 
+from mfgan.cli.prepare_displays import PREFIX, display_options, refuse_strangers
+from mfgan.cli.prepare_displays import prepare as prepare_displays
 from mfgan.errors import MfganError
 
 Number = TypeVar("Number", int, float)
 
-_FORMATS = "ml-100k, ml-1m, movielens-csv, steam, retailrocket, sequences or table"
+_FORMATS = (
+    "ml-100k, ml-1m, movielens-csv, steam, retailrocket, sequences or table; of displays:"
+    " displays-authors, -trivago, -mind, -open-bandit, -retailrocket or -table"
+)
 
 
 @click.command()
@@ -78,7 +83,10 @@ _FORMATS = "ml-100k, ml-1m, movielens-csv, steam, retailrocket, sequences or tab
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as one JSON document.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
+@display_options
+@click.pass_context
 def command(
+    context: click.Context,
     source: str,
     out: Path,
     format: str,
@@ -98,8 +106,25 @@ def command(
     overwrite: bool,
     as_json: bool,
     quiet: bool,
+    **displays: Any,
 ) -> None:
-    """Clean the log SOURCE, number its users and items, make factors, split it; write it to OUT."""
+    """Clean the log SOURCE, number its users and items, make factors, split it; write it to OUT.
+
+    The formats displays-… are logs that say what was shown: they make the data of user-model.
+    """
+    refuse_strangers(context, format)
+    if format.startswith(PREFIX):
+        return prepare_displays(
+            source,
+            out,
+            format=format,
+            items=items,
+            columns=_columns(columns),
+            overwrite=overwrite,
+            as_json=as_json,
+            quiet=quiet,
+            options=displays,
+        )
     from mfgan.console import Reporter
     from mfgan.data.prepare import prepare
     from mfgan.data.split import QUANTILES

@@ -27,7 +27,7 @@ def command() -> None:
 @click.option(
     "--users",
     type=click.Choice(["train", "held-out"]),
-    help="held-out: fit the test users, for judging policies on users never seen.",
+    help="held-out: fit the users outside of training, for judging policies on users never seen.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Of weights, batches and dropout.")
 @click.option("--device", help="cpu, cuda or cuda:N.")

@@ -1,6 +1,6 @@
 """Cascading deep Q-networks over sets of k items (Chen et al., ICML 2019, section 5)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +29,19 @@ class PolicySettings(Section):
         default=300, ge=0, description="items considered, most displayed first; 0: all"
     )
     session: str = "fixed:20"
-    reward: str = "utility"
+    reward: str = Field(default="gain", description="gain, utility or click")
     users: int = Field(default=32, ge=1, description="simulated users stepped together")
-    steps: int = Field(default=1000, ge=0, description="displays to each of them")
+    steps: int = Field(default=600, ge=0, description="displays to each of them")
     batch_size: int = Field(default=64, ge=1)
     replay: int = Field(default=10_000, ge=1, description="transitions kept")
     warmup: int = Field(default=20, ge=1, description="steps before learning begins")
     hidden: int = Field(default=32, ge=1)
     embedding_dim: int = Field(default=8, ge=1)
     window: int = Field(default=5, ge=1, description="last clicks that make up the state")
-    discount: float = Field(default=0.95, ge=0, le=1)
-    epsilon_start: float = Field(default=0.5, ge=0, le=1)
+    discount: float = Field(default=0.9, ge=0, le=1)
+    epsilon_start: float = Field(default=0.2, ge=0, le=1)
     epsilon_end: float = Field(default=0.02, ge=0, le=1)
-    epsilon_steps: int = Field(default=1000, ge=1)
+    epsilon_steps: int = Field(default=500, ge=1)
     target_rate: float = Field(
         default=0.02, gt=0, le=1, description="of the targets' moving average"
     )
@@ -110,6 +110,8 @@ class CascadingNetworks(nn.Module):
     def cascade(self, state: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """``a_1* = argmax Q_1``, ``a_2* = argmax Q_2(a_1*, ·)``, …: O(k m), not m over k.
 
+        What was shown in the session already is left out.
+
         Args:
             state: ``(n, state)``.
             vectors: ``(n, m, width)``.
@@ -118,7 +120,7 @@ class CascadingNetworks(nn.Module):
             ``(n, k)`` places in the pool, no two alike, and ``(n,)`` Q_k of the whole set.
         """
         everyone = torch.arange(len(state))
-        taken = torch.zeros(vectors.shape[:2], dtype=torch.bool)
+        taken = vectors[..., -1] > 0
         places = torch.zeros(len(state), 0, dtype=torch.int64)
         value = torch.zeros(len(state))
         for place in range(self.slate):
@@ -142,13 +144,13 @@ class Observer:
     """What the policy is given: last clicks, and for each item the known user model's view of it.
 
     Args:
-        user: The training user model.
+        known: The training user models.
         pool: ``(n,)`` items that may be shown.
         window: Last clicks.
     """
 
-    def __init__(self, user: LearnedUser, pool: Tensor, window: int) -> None:
-        self._tracked, self.pool, self._window = TrackedUser(user), pool, window
+    def __init__(self, known: Sequence[LearnedUser], pool: Tensor, window: int) -> None:
+        self._tracked, self.pool, self._window = TrackedUser(known), pool, window
 
     def begin(self, users: SimulatedUsers) -> None:
         """New sessions."""
@@ -168,7 +170,7 @@ class CascadingPolicy:
 
     Args:
         networks: Trained networks.
-        user: The training user model.
+        known: The training user models.
         pool: ``(n,)`` items that may be shown.
         settings: Those of training.
     """
@@ -176,10 +178,14 @@ class CascadingPolicy:
     name = "cascading DQN"
 
     def __init__(
-        self, networks: CascadingNetworks, user: LearnedUser, pool: Tensor, settings: PolicySettings
+        self,
+        networks: CascadingNetworks,
+        known: Sequence[LearnedUser],
+        pool: Tensor,
+        settings: PolicySettings,
     ) -> None:
         self.networks, self.settings = networks, settings
-        self.observer = Observer(user, pool, settings.window)
+        self.observer = Observer(known, pool, settings.window)
 
     def begin(self, users: SimulatedUsers) -> None:
         self.observer.begin(users)
@@ -202,12 +208,12 @@ def save_policy(
         write_json(draft / "policy.json", dict(about))
 
 
-def load_policy(path: Path, user: LearnedUser) -> CascadingPolicy:
+def load_policy(path: Path, known: Sequence[LearnedUser]) -> CascadingPolicy:
     """Open a policy.
 
     Args:
         path: The directory that ``save_policy`` wrote.
-        user: The user model it was trained on.
+        known: The user models it was trained on.
 
     Raises:
         MfganError: It is no policy, or one over other items.
@@ -219,10 +225,10 @@ def load_policy(path: Path, user: LearnedUser) -> CascadingPolicy:
     except (KeyError, ValidationError, OSError) as error:
         raise MfganError(f"{path}: must hold a policy, got {error}") from None
     pool = weights.pop("pool")
-    networks = CascadingNetworks(user.reward.features.num_items, settings)
+    networks = CascadingNetworks(known[0].reward.features.num_items, settings)
     try:
         networks.load_state_dict(weights)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise MfganError(f"{path}: must fit the user model, got {reason}") from None
-    return CascadingPolicy(networks, user, pool, settings)
+    return CascadingPolicy(networks, known, pool, settings)

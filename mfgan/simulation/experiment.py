@@ -23,7 +23,7 @@ from mfgan.simulation.recommenders import (
     SupervisedRanker,
 )
 from mfgan.simulation.rollout import Rollout, roll_out
-from mfgan.simulation.users import SessionRule, item_pool
+from mfgan.simulation.users import REWARDS, SessionRule, item_pool
 from mfgan.training.run import Run
 from mfgan.training.user_model.config import parse_overrides
 from mfgan.training.user_model.run import UserModelRun, fitted_users
@@ -51,18 +51,23 @@ def load_policy_settings(overrides: Sequence[str] = ()) -> PolicySettings:
             raise MfganError(f"policy: {name}: no such setting{close}") from None
         raise MfganError(f"policy: {name}: {first['msg']}, got {first['input']!r}") from None
     SessionRule.parse(settings.session)
-    if settings.reward not in ("utility", "click"):
-        raise MfganError(f"policy: reward must be utility or click, got {settings.reward!r}")
+    if settings.reward not in REWARDS:
+        raise MfganError(f"policy: reward must be {', '.join(REWARDS)}, got {settings.reward!r}")
     return settings
 
 
 def train_policy(
-    run: UserModelRun, out: Path, settings: PolicySettings, *, reporter: Reporter = SILENT
+    runs: Sequence[UserModelRun],
+    out: Path,
+    settings: PolicySettings,
+    *,
+    reporter: Reporter = SILENT,
 ) -> list[float]:
-    """Train a cascading DQN on a user model and write it.
+    """Train a cascading DQN on user models and write it.
 
     Args:
-        run: The user model.
+        runs: The user models, all of the same displays; several of them (other seeds) make a
+            policy that lives less off the mistakes of one.
         out: Directory to make or replace.
         settings: Of training.
         reporter: Where progress is shown.
@@ -71,17 +76,19 @@ def train_policy(
         The mean reward of each step.
 
     Raises:
-        MfganError: There are fewer items to show than a display holds.
+        MfganError: There are fewer items to show than a session needs, or the user models are of
+            different displays.
     """
+    run = runs[0]
+    if any(one.dataset.fingerprint != run.dataset.fingerprint for one in runs):
+        raise MfganError("policy: all user models must be of the same displays")
     shown = run.dataset.counts(fitted_users(run.dataset, run.settings))[0]
     pool = item_pool(shown, settings.pool)
-    if len(pool) < settings.slate:
-        raise MfganError(f"policy: slate must be at most {len(pool)}, the items there are")
-    trainer = PolicyTrainer(run.user(), pool, settings)
+    trainer = PolicyTrainer([one.user() for one in runs], pool, settings)
     curve = list(trainer.steps(settings.steps, reporter=reporter))
     about = {
         "settings": settings.model_dump(mode="json"),
-        "user_model": str(Path(run.path).resolve()),
+        "user_models": [str(one.path.resolve()) for one in runs],
         "fingerprint": run.dataset.fingerprint,
         "curve": curve,
     }
@@ -89,8 +96,8 @@ def train_policy(
     return curve
 
 
-def open_policy(path: Path, held_out: UserModelRun) -> tuple[CascadingPolicy, UserModelRun]:
-    """A policy and the run it was trained on.
+def open_policy(path: Path, held_out: UserModelRun) -> tuple[CascadingPolicy, list[UserModelRun]]:
+    """A policy and the runs it was trained on.
 
     Raises:
         MfganError: It is no policy, or it was trained on other displays than ``held_out``.
@@ -100,23 +107,25 @@ def open_policy(path: Path, held_out: UserModelRun) -> tuple[CascadingPolicy, Us
     about = read_json(path / "policy.json")
     if about["fingerprint"] != held_out.dataset.fingerprint:
         raise MfganError(f"{path}: must be judged on users of the displays it was trained on")
-    run = UserModelRun.open(about["user_model"], dataset=held_out.dataset)
-    return load_policy(path, run.user()), run
+    runs = [UserModelRun.open(one, dataset=held_out.dataset) for one in about["user_models"]]
+    return load_policy(path, [run.user() for run in runs]), runs
 
 
-def rivals(policy: CascadingPolicy, run: UserModelRun, generator: Path | None) -> list[Recommender]:
+def rivals(
+    policy: CascadingPolicy, runs: Sequence[UserModelRun], generator: Path | None
+) -> list[Recommender]:
     """Random, greedy, the supervised ranker, and the MFGAN generator where one is given.
 
     Args:
         policy: Whose pool and display size they share.
-        run: The user model that they know as well.
+        runs: The user models that they know as well.
         generator: A run of ``mfgan train``, or None.
     """
-    pool, slate, data = policy.observer.pool, policy.settings.slate, run.dataset
+    pool, slate, data = policy.observer.pool, policy.settings.slate, runs[0].dataset
     found: list[Recommender] = [
         RandomRecommender(pool, slate, seed=policy.settings.seed),
-        SupervisedRanker(data, fitted_users(data, run.settings), pool, slate),
-        GreedyRecommender(run.user(), pool, slate),
+        SupervisedRanker(data, fitted_users(data, runs[0].settings), pool, slate),
+        GreedyRecommender([run.user() for run in runs], pool, slate),
     ]
     if generator is not None:
         trained = Run.open(generator)
@@ -159,10 +168,10 @@ def evaluate_policies(
     user = held_out.user()
     with reporter.task("policies", len(policies)) as task:
         for place, path in enumerate(policies):
-            policy, run = open_policy(path, held_out)
+            policy, runs = open_policy(path, held_out)
             rule = SessionRule.parse(session or policy.settings.session)
             kind = reward or policy.settings.reward
-            for one in (*rivals(policy, run, generator), policy):
+            for one in (*rivals(policy, runs, generator), policy):
                 found = roll_out(
                     one,
                     user,
@@ -173,7 +182,7 @@ def evaluate_policies(
                 )
                 rollouts.setdefault(one.name, []).append(found)
             if adapt:
-                curves.append(_adaptation(policy, run, held_out, adapt, num_users, seed + place))
+                curves.append(_adaptation(policy, runs, held_out, adapt, num_users, seed + place))
             task.advance(1, str(path))
     return {
         "intervals over": f"{len(policies)} policies" if len(policies) > 1 else "users",
@@ -197,7 +206,7 @@ def _summary(found: Sequence[Rollout]) -> dict[str, Any]:
 
 def _adaptation(
     policy: CascadingPolicy,
-    run: UserModelRun,
+    runs: Sequence[UserModelRun],
     held_out: UserModelRun,
     steps: int,
     num_users: int,
@@ -209,7 +218,11 @@ def _adaptation(
         update={"epsilon_start": policy.settings.epsilon_end, "warmup": 1, "seed": seed}
     )
     trainer = PolicyTrainer(
-        run.user(), policy.observer.pool, settings, within=user, networks=policy.networks
+        [run.user() for run in runs],
+        policy.observer.pool,
+        settings,
+        within=[user],
+        networks=policy.networks,
     )
     points = {round(point) for point in np.linspace(0, steps, _ADAPT_POINTS)}
     curve = []

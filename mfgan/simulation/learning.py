@@ -1,6 +1,6 @@
 """Training of cascading Q-networks: replay, targets, exploration."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mfgan.console import SILENT, Reporter
+from mfgan.errors import MfganError
 from mfgan.simulation.cascading import CascadingNetworks, CascadingPolicy, Observer, PolicySettings
 from mfgan.simulation.users import SessionRule, SimulatedUsers
 from mfgan.training.optimizer import Optimizer
@@ -47,38 +48,51 @@ class PolicyTrainer:
     cascade of the online networks (double) or of the targets.
 
     Args:
-        user: The user model that the policy may know, whose utilities it is given.
+        known: The user models that the policy may know, whose mean utilities it is given.
         pool: ``(n,)`` items that may be shown.
         settings: Of training.
-        within: The users to learn from; the user model itself if not given.
+        within: The users to learn from, one after the other by session; ``known`` if not given.
+            Several models keep the policy from living off what one of them made up.
+        networks: Go on with these instead of new ones.
     """
 
     def __init__(
         self,
-        user: LearnedUser,
+        known: Sequence[LearnedUser],
         pool: Tensor,
         settings: PolicySettings,
         *,
-        within: LearnedUser | None = None,
+        within: Sequence[LearnedUser] = (),
         networks: CascadingNetworks | None = None,
     ) -> None:
-        self.settings, self.pool, self._user = settings, pool, user
+        self.settings, self.pool, self._known = settings, pool, known
         if networks is None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(settings.seed)
-                networks = CascadingNetworks(user.reward.features.num_items, settings)
+                networks = CascadingNetworks(known[0].reward.features.num_items, settings)
         self.networks, self._targets = networks, deepcopy(networks)
         self._optimizer = Optimizer(
             dict(networks.named_parameters()), settings.optimizer, total_steps=settings.steps
         )
-        self._observer = Observer(user, pool, settings.window)
-        self._users = SimulatedUsers(
-            within or user,
-            settings.users,
-            session=SessionRule.parse(settings.session),
-            reward=settings.reward,  # type: ignore[arg-type]
-            seed=settings.seed,
-        )
+        self._observer = Observer(known, pool, settings.window)
+        self._groups = [
+            SimulatedUsers(
+                user,
+                settings.users,
+                session=SessionRule.parse(settings.session),
+                reward=settings.reward,  # type: ignore[arg-type]
+                seed=settings.seed * 1000 + place,
+            )
+            for place, user in enumerate(within or known)
+        ]
+        self._turn = -1
+        self._users = self._groups[0]
+        needed = settings.slate * self._users.session.limit
+        if len(pool) < needed:
+            raise MfganError(
+                f"policy: pool must hold {needed} items or more, {settings.slate} for each of"
+                f" {self._users.session.limit} displays, got {len(pool)}"
+            )
         self._replay = Replay(settings.replay)
         # No action makes a session longer, so a constant taken off each reward changes no policy;
         # it keeps the value of the many displays to come from hiding what one of them adds.
@@ -88,7 +102,7 @@ class PolicyTrainer:
     @property
     def policy(self) -> CascadingPolicy:
         """The policy as it stands."""
-        return CascadingPolicy(self.networks, self._user, self.pool, self.settings)
+        return CascadingPolicy(self.networks, self._known, self.pool, self.settings)
 
     def steps(self, count: int, *, reporter: Reporter = SILENT) -> Iterator[float]:
         """Act and learn; yields each step's mean reward.
@@ -119,6 +133,8 @@ class PolicyTrainer:
                 yield reward
 
     def _begin(self) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        self._turn = (self._turn + 1) % len(self._groups)
+        self._users = self._groups[self._turn]
         self._users.reset()
         self._observer.begin(self._users)
         everyone = torch.ones(self.settings.users, dtype=torch.bool)
@@ -132,8 +148,9 @@ class PolicyTrainer:
         clicks, about, inputs = seen
         vectors = self.networks.vectors(self.pool, inputs)
         best, _ = self.networks.cascade(self.networks.state(clicks, about), vectors)
-        drawn = self._rng.random((len(best), len(self.pool))).argsort(1)[:, : settings.slate]
-        random = torch.from_numpy(drawn)
+        drawn = torch.from_numpy(self._rng.random((len(best), len(self.pool))))
+        drawn = drawn.masked_fill(inputs[..., -1] > 0, 2.0)  # shown already: last
+        random = drawn.argsort(dim=1)[:, : settings.slate]
         wander = torch.from_numpy(self._rng.random(best.shape) < epsilon)
         return torch.where(wander, random, best)
 

@@ -1,5 +1,6 @@
 """What chooses the sets to show: the rivals of a learned policy, and what they have in common."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +13,8 @@ from mfgan.data.displays.batch import EventStore
 from mfgan.data.displays.dataset import DisplayDataset
 from mfgan.errors import MfganError
 from mfgan.models.generator import Generator
+from mfgan.models.user_model import UserModel
+from mfgan.models.user_state import Carry
 from mfgan.simulation.users import SimulatedUsers
 from mfgan.training.user_model.stages import LearnedUser
 
@@ -35,10 +38,29 @@ class Recommender(Protocol):
         """
 
 
-def top_items(scores: Tensor, pool: Tensor, count: int) -> Tensor:
-    """``(num_users, count)`` the items of highest score; of equals the first in the pool."""
+def top_items(users: SimulatedUsers, scores: Tensor, pool: Tensor, count: int) -> Tensor:
+    """``(num_users, count)`` the items of highest score among those not shown in the session yet.
+
+    No recommender shows an item twice in a session: logs hold next to nothing on what users do
+    then, and a policy would live off what the user model makes up about it.
+
+    Args:
+        users: Who was shown what.
+        scores: ``(num_users, n)``; of equals the first in the pool wins.
+        pool: ``(n,)`` int64 item_idx.
+        count: Items to take.
+    """
+    scores = scores.masked_fill(shown_already(users, pool), -torch.inf)
     order = scores.sort(dim=1, descending=True, stable=True).indices[:, :count]
     return pool[order]
+
+
+def shown_already(users: SimulatedUsers, pool: Tensor) -> Tensor:
+    """``(num_users, n)`` bool: the item was shown in this session."""
+    done = max(int(users.steps.max()), 1)
+    shown = users.shown[:, :done].flatten(1)
+    table = torch.zeros(users.num_users, users.num_items + 1, dtype=torch.bool)
+    return table.scatter_(1, shown, True)[:, pool]
 
 
 class RandomRecommender:
@@ -60,28 +82,31 @@ class RandomRecommender:
 
     def choose(self, users: SimulatedUsers, step: int) -> Tensor:
         scores = torch.rand(users.num_users, len(self._pool), generator=self._generator)
-        return top_items(scores, self._pool, self._slate)
+        return top_items(users, scores, self._pool, self._slate)
 
 
 class TrackedUser:
-    """The training user model following what the users of another model see and click.
+    """The training user models following what the users of another model see and click.
 
     Args:
-        user: The learned user that a recommender knows.
+        users: The learned users that a recommender knows; their utilities are averaged.
         block: Users whose utilities are computed at once.
     """
 
-    def __init__(self, user: LearnedUser, *, block: int = 256) -> None:
-        self._model, self._block = user.eval().reward, block
+    def __init__(self, users: Sequence[LearnedUser], *, block: int = 256) -> None:
+        self._models = [user.eval().reward for user in users]
+        self._block = block
 
     def begin(self, users: SimulatedUsers) -> None:
         """Start from users who have clicked nothing."""
-        self._carry = self._model.encoder.begin(self._model.features, users.num_users)
+        self._carries = [
+            model.encoder.begin(model.features, users.num_users) for model in self._models
+        ]
         self._seen = 0
 
     @torch.no_grad()
     def utilities(self, users: SimulatedUsers, pool: Tensor) -> tuple[Tensor, Tensor]:
-        """What the model thinks each item is worth to each user now.
+        """What the models think each item is worth to each user now.
 
         Returns:
             ``(num_users, n)`` utilities and ``(num_users, n, 3)`` context.
@@ -89,18 +114,28 @@ class TrackedUser:
         done = int(users.steps.max())
         while self._seen < done:
             clicks = users.clicked[:, self._seen]
-            self._carry = self._model.encoder.advance(self._model.features, self._carry, clicks)
+            self._carries = [
+                model.encoder.advance(model.features, carry, clicks)
+                for model, carry in zip(self._models, self._carries, strict=True)
+            ]
             self._seen += 1
         context = pool_context(users, pool)
-        hidden, found = self._carry.hidden, []
-        for start in range(0, users.num_users, self._block):
+        found = [
+            self._of(model, carry, context, pool)
+            for model, carry in zip(self._models, self._carries, strict=True)
+        ]
+        return torch.stack(found).mean(0), context
+
+    def _of(self, model: UserModel, carry: Carry, context: Tensor, pool: Tensor) -> Tensor:
+        found = []
+        for start in range(0, len(context), self._block):
             part = context[start : start + self._block]
             owner = torch.arange(len(part)).repeat_interleave(len(pool))
             items = pool.repeat(len(part))
-            states = hidden[start : start + self._block]
-            values = self._model.utilities(states, items, owner, part.flatten(0, 1))
+            states = carry.hidden[start : start + self._block]
+            values = model.utilities(states, items, owner, part.flatten(0, 1))
             found.append(values.view(len(part), len(pool)))
-        return torch.cat(found), context
+        return torch.cat(found)
 
 
 def pool_context(users: SimulatedUsers, pool: Tensor) -> Tensor:
@@ -120,25 +155,25 @@ def pool_context(users: SimulatedUsers, pool: Tensor) -> Tensor:
 
 
 class GreedyRecommender:
-    """The items of highest utility at this moment, as the training user model sees them.
+    """The items of highest utility at this moment, as the training user models see them.
 
     Args:
-        user: The training user model.
+        known: The training user models.
         pool: ``(n,)`` items that may be shown.
         slate: k.
     """
 
     name = "greedy"
 
-    def __init__(self, user: LearnedUser, pool: Tensor, slate: int) -> None:
-        self._tracked, self._pool, self._slate = TrackedUser(user), pool, slate
+    def __init__(self, known: Sequence[LearnedUser], pool: Tensor, slate: int) -> None:
+        self._tracked, self._pool, self._slate = TrackedUser(known), pool, slate
 
     def begin(self, users: SimulatedUsers) -> None:
         self._tracked.begin(users)
 
     def choose(self, users: SimulatedUsers, step: int) -> Tensor:
         utilities, _ = self._tracked.utilities(users, self._pool)
-        return top_items(utilities, self._pool, self._slate)
+        return top_items(users, utilities, self._pool, self._slate)
 
 
 class SupervisedRanker:
@@ -197,14 +232,14 @@ class SupervisedRanker:
     @torch.no_grad()
     def choose(self, users: SimulatedUsers, step: int) -> Tensor:
         scores = self._score(self._pool, pool_context(users, self._pool))
-        return top_items(scores, self._pool, self._slate)
+        return top_items(users, scores, self._pool, self._slate)
 
 
 class GeneratorRecommender:
     """The next items that a trained MFGAN generator expects after the clicks of the session.
 
-    What was clicked already is not shown again. A user who has clicked nothing gets the items with
-    most interactions in the generator's training part.
+    A user who has clicked nothing gets the items with most interactions in the generator's training
+    part.
 
     Args:
         generator: The generator.
@@ -254,6 +289,5 @@ class GeneratorRecommender:
             batch = JaggedBatch.from_sequences([h for h in histories if h], max_len=width)
             hidden = self._generator(batch)[batch.last_tokens()]
             scores[begun] = self._generator.logits(hidden)[:, self._known]
-        again = (self._pool[None, :, None] == users.clicked[:, None]).any(2)
-        scores = scores.masked_fill(again | (self._known == 0), -torch.inf)
-        return top_items(scores, self._pool, self._slate)
+        scores = scores.masked_fill(self._known == 0, torch.finfo(scores.dtype).min)
+        return top_items(users, scores, self._pool, self._slate)

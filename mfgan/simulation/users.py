@@ -1,7 +1,7 @@
 """Many simulated users, stepped together through one forward pass of a learned user model."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -12,7 +12,10 @@ from mfgan.models.user_model import UserModel
 from mfgan.models.user_state import Carry
 from mfgan.training.user_model.stages import LearnedUser
 
-RewardKind = Literal["utility", "click"]
+RewardKind = Literal["gain", "utility", "click"]
+REWARDS: tuple[str, ...] = get_args(RewardKind)
+
+_REFERENCES = 64  # items that a gain is measured against
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,10 @@ class SimulatedUsers:
         num_users: How many at once.
         session: How long each stays.
         reward: ``utility``: r of the clicked item, 0 for no click (the paper's reward).
-            ``click``: 1 for a click.
+            ``gain``: r of the clicked item less the mean r of 64 items of the catalogue at that
+            moment. Where every logged display has a click, r is known only up to a constant that
+            depends on the state; a policy rewarded with r itself would seek states of a high
+            constant, which no log can confirm. ``click``: 1 for a click.
         seed: Of clicks and lengths.
 
     Attributes:
@@ -103,8 +109,10 @@ class SimulatedUsers:
     ) -> None:
         if num_users < 1:
             raise MfganError(f"simulation: num_users must be 1 or more, got {num_users}")
-        if reward not in ("utility", "click"):
-            raise MfganError(f"simulation: reward must be utility or click, got {reward!r}")
+        if reward not in REWARDS:
+            raise MfganError(
+                f"simulation: reward must be one of {', '.join(REWARDS)}, got {reward!r}"
+            )
         self.user, self.num_users = user.eval(), num_users
         self.session, self.reward = session, reward
         self.device = user.reward.features.dense.device
@@ -113,6 +121,8 @@ class SimulatedUsers:
         if user.policy is not None:
             self._models["policy"] = user.policy
         self._carries: dict[str, Carry] = {}
+        spread = torch.linspace(1, self.num_items, min(_REFERENCES, self.num_items))
+        self._references = spread.round().long().to(self.device).expand(num_users, -1)
         self.seed(seed)
         self.reset()
 
@@ -212,8 +222,10 @@ class SimulatedUsers:
         chooser = "policy" if "policy" in self._models else "reward"
         chosen = self._click(items, self.utilities(items, of=chooser))
         rewards = (chosen > 0).float()
-        if self.reward == "utility":
+        if self.reward != "click":
             gains = self.utilities(chosen[:, None])[:, 0]
+            if self.reward == "gain":
+                gains = gains - self.utilities(self._references).mean(1)
             rewards = torch.where(chosen > 0, gains, 0.0)
         self._remember(items, chosen)
         for name, model in self._models.items():

@@ -26,7 +26,6 @@ from mfgan.data.displays.raw import (
     rename,
     source_entry,
 )
-from mfgan.data.displays.sampled import read_retailrocket
 from mfgan.errors import MfganError, nearest
 
 
@@ -125,12 +124,11 @@ def read_mind(request: DisplayRequest) -> RawDisplays:
     """
     path = request.source / "behaviors.tsv" if request.source.is_dir() else request.source
     frame = read_delimited(path, separator="\t", has_header=False)
-    names = {
-        DISPLAY_ID: "column_1",
-        USER_ID: "column_2",
-        TIMESTAMP: "column_3",
-        ITEM_ID: "column_5",
-    }
+    given = [name for name in frame.columns if name != ROW]
+    if len(given) != 5:
+        raise MfganError(f"{path.name}: must have 5 columns without names, got {len(given)}")
+    display, user, when, _, shown_in = given
+    names = {DISPLAY_ID: display, USER_ID: user, TIMESTAMP: when, ITEM_ID: shown_in}
     frame = rename(frame, names, path.name)
     time = pl.col(TIMESTAMP).str.to_datetime("%m/%d/%Y %I:%M:%S %p", strict=False)
     frame = frame.with_columns(time.dt.epoch("ms").alias(TIMESTAMP))
@@ -210,6 +208,8 @@ def read_table(request: DisplayRequest) -> RawDisplays:
 
 def read_views(request: DisplayRequest) -> RawDisplays:
     """RetailRocket: each view is a display of the viewed item among drawn alternatives."""
+    from mfgan.data.displays.sampled import read_retailrocket  # numba loads slowly
+
     return read_retailrocket(request.source, alternatives=request.alternatives, seed=request.seed)
 
 

@@ -58,8 +58,8 @@ class UserModelSettings(Section):
     threads: int = Field(default=0, ge=0, description="threads of the CPU; 0: as torch chooses")
     users: Literal["train", "held-out"] = Field(
         default="train",
-        description="held-out: fitted to the test users, for judging policies on users that the"
-        " training model never saw",
+        description="held-out: fitted to four fifths of all other users and chosen on the rest, for"
+        " judging policies on users that the training model never saw",
     )
     objective: Objective = "shannon"
     warm_start: bool = Field(default=True, description="begin l2 and adversarial at Shannon's best")

@@ -103,6 +103,7 @@ def run_stage(
         best.values, best.iterations = dict(state["best_values"]), dict(state["best_iterations"])
         best.weights = weights
     lines: list[str] = []
+    found: dict[str, float] = {}
     for model in stage.models.values():
         model.train()
 
@@ -134,7 +135,7 @@ def run_stage(
                 row: dict[str, Any] = {"stage": stage.name, "iteration": count, **trained}
                 row |= {f"validation {name}": value for name, value in found.items()}
                 lines.append(json.dumps(row))
-            status = f"loss {found['loss']:.4f}" if count >= validate_every else ""
+            status = f"loss {found['loss']:.4f}" if found else ""
             task.advance(1, status)
             if count % checkpoint_every == 0 and count < end:
                 save(count)

@@ -34,6 +34,7 @@ from mfgan.training.user_model.stages import (
 
 _RUN, _CONFIG, _METRICS, _CHECKPOINTS = "run.json", "config.toml", "metrics.jsonl", "checkpoints"
 CHECKPOINTS = (*BEST, LAST)
+_HELD_OUT = 0x4E1D  # keeps this draw apart from others
 
 
 def stage_names(settings: UserModelSettings) -> list[str]:
@@ -45,8 +46,23 @@ def stage_names(settings: UserModelSettings) -> list[str]:
 
 
 def fitted_users(dataset: DisplayDataset, settings: UserModelSettings) -> np.ndarray:
-    """The users a run is fitted to: those of training, or the test users for ``held-out``."""
-    return dataset.users("train" if settings.users == "train" else "test")
+    """The users a run is fitted to: the training users, or most others for ``held-out``."""
+    if settings.users == "train":
+        return dataset.users("train")
+    return _others(dataset)[0]
+
+
+def selecting_users(dataset: DisplayDataset, settings: UserModelSettings) -> np.ndarray:
+    """The users who choose among a run's checkpoints."""
+    return dataset.users("validation") if settings.users == "train" else _others(dataset)[1]
+
+
+def _others(dataset: DisplayDataset) -> tuple[np.ndarray, np.ndarray]:
+    """Users outside of training, four fifths and one fifth."""
+    users = np.flatnonzero(dataset.parts != 0)
+    order = np.random.default_rng([len(users), _HELD_OUT]).permutation(users)
+    cut = len(users) - len(users) // 5
+    return np.sort(order[:cut]), np.sort(order[cut:])
 
 
 def new_user(dataset: DisplayDataset, settings: UserModelSettings, stage: str) -> LearnedUser:
@@ -86,7 +102,7 @@ def train_user_model(
 
     Args:
         dataset: Prepared displays. Its validation users choose; its test users are not looked at
-            (with ``users = "held-out"`` they are what is fitted).
+            (with ``users = "held-out"`` both are what is fitted).
         run: The directory.
         settings: What to do.
         init: A finished run of the same model, whose Shannon stage of best validation loss is
@@ -104,7 +120,7 @@ def train_user_model(
     with exclusive(run):
         _claim(run, dataset, settings, resume)
         store = EventStore(dataset)
-        batch = store.batch(dataset.users("validation")).to(settings.device)
+        batch = store.batch(selecting_users(dataset, settings)).to(settings.device)
         names = stage_names(settings)
         before: LearnedUser | None = None
         if init is not None and len(names) > 1:

@@ -1,0 +1,174 @@
+import numpy as np
+import polars as pl
+import pytest
+from made_displays import lines_of, write_authors
+from realdata import real_data
+
+from mfgan.data.displays import prepare_displays
+from mfgan.data.displays.sampled import fill_from_pools
+from mfgan.errors import MfganError
+
+GOOD = lines_of([(0, 0, [1, 2], 2, 0), (0, 1, [3], 3, 0), (1, 2, [1, 3], 1, 1), (2, 3, [2], 2, 2)])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["u0\t0\ti\t0\t0\t0\t\t0"], "row 8: display 0 of user 0 must have items, found none"),
+        (lines_of([(0, 0, [1], 1, 0)]), "row 8: display 0 of user 0 has a second click, on item 1"),
+        (["u0\t0\ti\t2\t0\t0\t5\t0"], "row 8: click must be 0 or 1, got 2"),
+        (lines_of([(5, 9, [1], 1, 3)]), "row 8: the split tag must be 0 .* got 3"),
+        (lines_of([(0, 9, [1], 1, 2)]), "row 8: user 0 must be in one part"),
+        (["u0\t0\ti\t0\t0\tx\t1\t0"], "row 8: user_id must be an integer, got 'x'"),
+        (["u0\t0\ti\t0\t0\t\t1\t0"], "row 8: a row must name its user and display"),
+        (["u0\t0"], "must be a table of equal rows"),
+    ],
+)
+def test_a_bad_row_is_named(tmp_path, rows, message):
+    source = write_authors(tmp_path / "log.txt", [*GOOD, *rows])
+    if message.startswith("must be a table"):
+        source.write_text(source.read_text().replace("u0\t0\n", "u0\t0\t1\t1\t1\t1\t1\t1\t1\n"))
+    with pytest.raises(MfganError, match=message):
+        prepare_displays(source, tmp_path / "out", format="displays-authors")
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_displays_are_left_out_and_counted(tmp_path):
+    rows = [*GOOD, *lines_of([(0, 0, [1], 1, 0)])]
+    source = write_authors(tmp_path / "log.txt", rows)
+    data = prepare_displays(source, tmp_path / "out", format="displays-authors", drop_bad=True)
+    assert data.num_events == 3
+    assert data.manifest["rules"]["left_out"] == {"second-click": 1}
+
+
+def test_two_clicks_become_two_events_on_demand(tmp_path):
+    rows = [*GOOD, *lines_of([(0, 0, [1], 1, 0)])]
+    source = write_authors(tmp_path / "log.txt", rows)
+    data = prepare_displays(source, tmp_path / "out", format="displays-authors", clicks="split")
+    assert data.num_events == 5
+    first = data.items[data.offsets[0] : data.offsets[2]].tolist()
+    assert first == [1, 2, 1, 2]
+    assert data.clicks[:2].tolist() == [0, 1]
+    assert data.clicked[:4].tolist() == [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"format": "displays-author"}, "did you mean 'displays-authors'"),
+        ({"format": "displays-authors", "clicks": "many"}, "--clicks must be one or split"),
+        ({"format": "displays-authors", "fractions": (0.5, 0.5, 0.5)}, "shares of 1"),
+        ({"format": "displays-table"}, "must have the column 'display_id', got SessionId"),
+        ({"format": "displays-table", "columns": {"clik": "x"}}, "did you mean 'click'"),
+    ],
+)
+def test_wrong_arguments(tmp_path, arguments, message):
+    source = write_authors(tmp_path / "log.txt", GOOD)
+    with pytest.raises(MfganError, match=message):
+        prepare_displays(source, tmp_path / "out", **arguments)
+
+
+@pytest.mark.parametrize("text", ["", "a\tb\n"])
+def test_an_empty_source(tmp_path, text):
+    (tmp_path / "log.txt").write_text(text)
+    with pytest.raises(MfganError, match="must have rows, found none"):
+        prepare_displays(tmp_path / "log.txt", tmp_path / "out", format="displays-authors")
+
+
+def test_mind(tmp_path):
+    (tmp_path / "behaviors.tsv").write_text(
+        "1\tU1\t11/11/2019 9:05:58 AM\tN9\tN1-0 N2-1 N3-1\n"
+        "2\tU1\t11/11/2019 8:05:58 AM\t\tN2-0 N4-0\n"
+        "3\tU2\t11/12/2019 8:05:58 PM\t\tN1-1\n"
+    )
+    data = prepare_displays(tmp_path, tmp_path / "out", format="displays-mind")
+    assert data.num_events == 4
+    assert data.clicks.tolist() == [-1, 1, 2, 0]  # earlier first, the two clicks apart
+    assert data.positions.tolist() == [1, 2, 1, 2, 3, 1, 2, 3, 1]
+    assert data.timestamps[1] - data.timestamps[0] == 3_600_000
+    (tmp_path / "behaviors.tsv").write_text("1\tU1\t11/11/2019 9:05:58 AM\tN9\tN1-0 N2\n")
+    with pytest.raises(MfganError, match="row 1: display 1 of user U1 must have items"):
+        prepare_displays(tmp_path, tmp_path / "bad", format="displays-mind")
+
+
+def test_open_bandit(tmp_path):
+    head = "timestamp,item_id,position,click,propensity_score,user_feature_0\n"
+    log = tmp_path / "men.csv"
+    log.write_text(
+        head + "2019-11-24 00:00:01.5+00:00,14,3,0,0.25,a\n2019-11-24 00:00:00+00:00,7,1,1,0.5,a\n"
+    )
+    data = prepare_displays(log, tmp_path / "out", format="displays-open-bandit")
+    assert data.clicks.tolist() == [0, -1]
+    assert data.propensities.tolist() == [0.5, 0.25]
+    assert data.timestamps[1] - data.timestamps[0] == 1500
+    log.write_text(head + "2019-11-24 00:00:01+00:00,14,3,0,0,a\n")
+    with pytest.raises(MfganError, match=r"row 2: propensity_score must be within \(0, 1\]"):
+        prepare_displays(log, tmp_path / "bad", format="displays-open-bandit")
+
+
+def test_trivago_click_on_what_was_not_shown(tmp_path):
+    log = tmp_path / "trivago.csv"
+    head = "user_id,session_id,timestamp,step,action_type,reference,impressions\n"
+    log.write_text(head + "u,s,5,1,clickout item,9,1|2\n")
+    with pytest.raises(
+        MfganError, match="row 2: the click of display s/1 must be on an item shown"
+    ):
+        prepare_displays(log, tmp_path / "out", format="displays-trivago")
+    log.write_text(head + "u,s,5,1,search,x,\nu,s,6,2,clickout item,2,1|2\n")
+    data = prepare_displays(log, tmp_path / "out", format="displays-trivago")
+    assert data.clicks.tolist() == [1]
+    log.write_text(head + "u,s,6,2,clickout item,2,\n")
+    with pytest.raises(
+        MfganError, match="row 2: display s/2 of user u must have items, found none"
+    ):
+        prepare_displays(log, tmp_path / "bad", format="displays-trivago")
+
+
+def test_real_trivago(tmp_path):
+    source = real_data("user-model/trivago_val_100k.parquet")
+    data = prepare_displays(source, tmp_path / "out", format="displays-trivago", drop_bad=True)
+    assert data.num_events == 13_596
+    assert data.manifest["rules"]["left_out"] == {"not-shown": 1}
+
+
+def test_a_table_of_other_names(tmp_path):
+    pl.DataFrame({"page": ["a", "a", "b"], "sku": ["x", "y", "x"], "hit": [1, 0, 0]}).write_parquet(
+        tmp_path / "log.parquet"
+    )
+    names = {"display_id": "page", "item_id": "sku", "click": "hit"}
+    data = prepare_displays(
+        tmp_path / "log.parquet", tmp_path / "out", format="displays-table", columns=names
+    )
+    assert data.num_users == 2
+    assert data.clicks.tolist() == [0, -1]
+
+
+def test_retailrocket_displays_follow_their_rule(tmp_path):
+    source = real_data("retailrocket/sample_retailrocket.csv")
+    make = [
+        prepare_displays(source, tmp_path / name, format="displays-retailrocket", seed=seed)
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
+    assert make[0].fingerprint == make[1].fingerprint != make[2].fingerprint
+    data = make[0]
+    assert (np.diff(data.offsets) == 10).all()
+    viewed = data.items[data.offsets[:-1] + data.clicks]
+    views = np.bincount(viewed, minlength=data.num_items + 1)
+    bins = np.frexp(views.astype(float))[1]
+    same = bins[data.items] == bins[viewed][data.row_events]
+    sizes = np.bincount(bins[1:])
+    large = sizes[bins[viewed]] >= 10
+    assert same[large[data.row_events]].all()
+
+
+def test_pools_are_drawn_from_without_return_and_without_the_viewed_item():
+    index = np.repeat(np.arange(6), 50)
+    pool = np.array([0, 0, 0, 1, 1, 1])
+    order, offsets = np.arange(6), np.array([0, 3, 6])
+    drawn = np.full((300, 4), -1)
+    fill_from_pools(index, pool, order, offsets, drawn, np.uint64(5))
+    assert (drawn[:, 2:] == -1).all()
+    for row, item in zip(drawn, index, strict=True):
+        assert {item, *row[:2].tolist()} == set(np.flatnonzero(pool == pool[item]).tolist())
+    first = drawn[index == 0, 0]
+    assert 10 < (first == 1).sum() < 40

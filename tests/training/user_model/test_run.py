@@ -1,0 +1,140 @@
+import json
+
+import pytest
+import torch
+from made_displays import make
+
+from mfgan.data.displays.batch import EventStore
+from mfgan.errors import MfganError
+from mfgan.training.user_model import run as module
+from mfgan.training.user_model.compare import VARIANTS, compare_models
+from mfgan.training.user_model.config import load_settings
+from mfgan.training.user_model.loop import run_stage
+from mfgan.training.user_model.run import UserModelRun, train_user_model
+
+SHORT = ("shannon.iterations=12", "adversarial.iterations=8", "l2.iterations=6", "validate_every=4")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("displays"))
+
+
+def weights(run, checkpoint):
+    user = run.user(checkpoint)
+    models = [user.reward, *([user.policy] if user.policy is not None else [])]
+    return {f"{n}.{k}": v for n, model in enumerate(models) for k, v in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("objective", ["shannon", "l2", "adversarial-shannon", "adversarial-l2"])
+def test_a_stopped_run_goes_on_bit_for_bit(data, tmp_path, monkeypatch, objective):
+    chosen = load_settings(
+        overrides=[*SHORT, f"objective={objective}", "model.dropout=0.2", "checkpoint_every=4"]
+    )
+    whole = train_user_model(data, tmp_path / "whole", chosen)
+
+    def stopping(stage, *arguments, **keywords):
+        return run_stage(stage, *arguments, **keywords, stop_at=5)
+
+    monkeypatch.setattr(module, "run_stage", stopping)
+    train_user_model(data, tmp_path / "parts", chosen)
+    # What a stopped first stage handed on was not its best: the next stages begin anew.
+    for stage in ("l2", "adversarial-shannon", "adversarial-l2"):
+        path = tmp_path / "parts" / "checkpoints" / stage
+        if path.exists():
+            (path / "state.json").unlink()
+    monkeypatch.undo()
+    parts = train_user_model(data, tmp_path / "parts", chosen, resume=True)
+    for checkpoint in module.CHECKPOINTS:
+        mine, theirs = weights(whole, checkpoint), weights(parts, checkpoint)
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    lines = [path / "metrics.jsonl" for path in (whole.path, parts.path)]
+    rows = [[json.loads(line) for line in one.read_text().splitlines()] for one in lines]
+    last = objective
+    assert [r for r in rows[0] if r["stage"] == last] == [r for r in rows[1] if r["stage"] == last]
+
+
+def test_batches_and_validation_are_blind_to_test_users(data, tmp_path, monkeypatch):
+    seen = set()
+    original = EventStore.batch
+
+    def watching(self, users):
+        seen.update(users.tolist())
+        return original(self, users)
+
+    monkeypatch.setattr(EventStore, "batch", watching)
+    train_user_model(data, tmp_path / "run", load_settings(overrides=SHORT))
+    assert seen.isdisjoint(data.users("test").tolist())
+    assert seen >= set(data.users("validation").tolist())
+
+
+def test_held_out_users_are_disjoint_from_training(data):
+    chosen = load_settings(overrides=["users=held-out"])
+    fitted, selecting = module.fitted_users(data, chosen), module.selecting_users(data, chosen)
+    train = set(data.users("train").tolist())
+    assert train.isdisjoint(fitted.tolist())
+    assert not set(fitted.tolist()) & set(selecting.tolist())
+    assert len(fitted) + len(selecting) + len(train) == data.num_users
+
+
+def test_what_cannot_go_on(data, tmp_path):
+    chosen = load_settings(overrides=SHORT)
+    train_user_model(data, tmp_path / "run", chosen)
+    with pytest.raises(MfganError, match="holds a run already; pass --resume"):
+        train_user_model(data, tmp_path / "run", chosen)
+    other = load_settings(overrides=[*SHORT, "seed=1"])
+    with pytest.raises(MfganError, match=r"must be resumed with the settings in its config.toml"):
+        train_user_model(data, tmp_path / "run", other, resume=True)
+    strange = make(tmp_path / "other", [(0, 0, [1, 2], 2, 0), (1, 1, [1], 1, 1), (2, 2, [2], 2, 2)])
+    with pytest.raises(MfganError, match="must be opened with the displays it was trained on"):
+        UserModelRun.open(tmp_path / "run", dataset=strange)
+    with pytest.raises(MfganError, match="must be a run of mfgan user-model train"):
+        UserModelRun.open(tmp_path)
+    run = UserModelRun.open(tmp_path / "run")
+    with pytest.raises(MfganError, match="did you mean 'best-loss'"):
+        run.user("best-los")
+    wide = load_settings(overrides=[*SHORT, "objective=l2", "model.hidden=[5]"])
+    with pytest.raises(MfganError, match="init: must be a run of the same model"):
+        train_user_model(data, tmp_path / "wide", wide, init=tmp_path / "run")
+    (tmp_path / "run" / "config.toml").write_text(wide.to_toml())
+    with pytest.raises(MfganError, match="must hold the weights of this model"):
+        UserModelRun.open(tmp_path / "run").user(stage="shannon")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.hiden=3", "model.hiden: no such setting; did you mean 'model.hidden'"),
+        ("state_dim=3", "did you mean"),
+        ("eta=0", "eta: input should be greater than 0, got 0"),
+        ("model.encoder=gru", "model.encoder: input should be 'lstm'"),
+        ("model", "--set must be name.name=value, got 'model'"),
+    ],
+)
+def test_wrong_settings_are_named(override, message):
+    with pytest.raises(MfganError, match=message):
+        load_settings(overrides=[override])
+
+
+@pytest.mark.parametrize("preset", ["tuned", "paper"])
+def test_settings_survive_toml(tmp_path, preset):
+    chosen = load_settings(preset)
+    (tmp_path / "config.toml").write_text(chosen.to_toml())
+    assert load_settings(file=tmp_path / "config.toml") == chosen
+
+
+@pytest.mark.slow
+def test_compare_does_nothing_twice(data, tmp_path, monkeypatch):
+    first = compare_models({"made": data}, tmp_path, overrides=SHORT, seeds=range(2))
+    assert len(first["cells"]) == 2 * len(VARIANTS)
+    assert {claim["verdict"] for claim in first["conclusions"]["made"]} <= {
+        "holds",
+        "is wrong",
+        "is undecided",
+    }
+
+    def never(*_arguments, **_keywords):
+        raise AssertionError
+
+    monkeypatch.setattr("mfgan.training.user_model.compare.train_user_model", never)
+    assert compare_models({"made": data}, tmp_path, overrides=SHORT, seeds=range(2)) == first
