@@ -336,8 +336,21 @@ generator_optimizer = {kind = "adam", learning_rate = 1e-3, beta2 = 0.98, clip_n
 discriminator_optimizer = {kind = "adam", learning_rate = 1e-3, beta2 = 0.98, clip_norm = 0}
 """
 
-# `tuned` is the defaults: what measures best here.
-_PRESETS: dict[str, str] = {"tuned": "", "paper": _PAPER}
+# What measures best here (docs/reproduction.md); all else is the defaults.
+_TUNED = """
+[generator]
+positions = "start"
+dropout = 0.2
+attention_dropout = 0.2
+
+[pretrain_generator]
+epochs = 50
+batch_size = 64
+evaluate_every = 2
+optimizer = {learning_rate = 2e-3, warmup_steps = 100, decay = "cosine", average = 0.99}
+"""
+
+_PRESETS: dict[str, str] = {"tuned": _TUNED, "paper": _PAPER}
 
 
 def load_config(

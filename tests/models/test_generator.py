@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 from mfgan.config import GeneratorConfig
 from mfgan.data.batch import JaggedBatch
+from mfgan.models import generator as generator_module
+from mfgan.models import layers
 from mfgan.models.generator import Generator
 
 NUM_ITEMS = 23
@@ -118,6 +120,24 @@ def test_dropout_follows_seed_and_step_alone():
     assert torch.equal(generator(batch), generator(batch))
     mean = torch.stack([generator(batch, rng=torch.tensor([3, n])) for n in range(50)]).mean(0)
     assert not torch.allclose(mean, generator(batch), atol=1e-4)
+
+
+def test_every_place_that_draws_has_a_site_of_its_own(monkeypatch):
+    sites = []
+
+    def noted(function):
+        def wrapper(*arguments, site, **keywords):
+            sites.append(site)
+            return function(*arguments, site=site, **keywords)
+
+        return wrapper
+
+    for module in (layers, generator_module):
+        monkeypatch.setattr(module, "dropout_residual", noted(module.dropout_residual))
+    monkeypatch.setattr(layers, "varlen_attention", noted(layers.varlen_attention))
+    make_generator(num_blocks=3)(pack(make_sequences()), rng=torch.tensor([3, 0]))
+    assert len(sites) == 1 + 3 * 3
+    assert len(set(sites)) == len(sites)
 
 
 def test_initial_weights_follow_the_seed():

@@ -198,7 +198,7 @@ def changed_copy(dataset, directory, splits):
 @pytest.mark.parametrize(
     ("splits", "selects"), [(["test"], "true"), (["test", "validation"], "false")]
 )
-@pytest.mark.parametrize("loss", ["softmax", "gbce", "sampled-softmax"])
+@pytest.mark.parametrize("loss", ["softmax", "gbce", "bce", "sampled-softmax"])
 def test_what_is_held_out_changes_no_weight(dataset, tmp_path, splits, selects, loss):
     changed = changed_copy(dataset, tmp_path / "changed", splits)
     config = settings(

@@ -10,6 +10,7 @@ from torch import Tensor
 from mfgan.config import OptimizerConfig, PretrainGeneratorConfig, StageConfig
 from mfgan.data.batch import JaggedBatch
 from mfgan.data.batching import TrainingBatches
+from mfgan.data.sampling import NegativeSampler
 from mfgan.models.generator import Generator
 from mfgan.training.losses import gbce, sampled_softmax, softmax_cross_entropy
 from mfgan.training.optimizer import Optimizer
@@ -47,6 +48,7 @@ class PretrainGeneratorStage(TrainingStage):
             dict(self.generator.named_parameters()), self._optimizer_config(), total_steps=steps
         )
         self.optimizers = {"generator": optimizer}
+        self._sampler = NegativeSampler(context.dataset, seed=self.seed)
         self._cumulative: np.ndarray | None = None
 
     def _schedule(self) -> StageConfig:
@@ -65,9 +67,10 @@ class PretrainGeneratorStage(TrainingStage):
         if batch.targets is None:
             raise ValueError(f"{self.name}: batch must have targets, got none")
         hidden = self.generator(batch, rng=self.rng_at(step))
-        return StepOutput(self._loss(hidden, batch.targets, step), tokens=batch.total_tokens)
+        loss = self._loss(hidden, batch.targets, batch, step)
+        return StepOutput(loss, tokens=batch.total_tokens)
 
-    def _loss(self, hidden: Tensor, targets: Tensor, step: int) -> Tensor:
+    def _loss(self, hidden: Tensor, targets: Tensor, batch: JaggedBatch, step: int) -> Tensor:
         settings, table = self.likelihood, self.generator.item_table
         if settings.loss == "softmax":
             smoothing = settings.label_smoothing
@@ -77,8 +80,10 @@ class PretrainGeneratorStage(TrainingStage):
             return sampled_softmax(
                 hidden, table, targets, negatives, log_expected, sparse=settings.sparse_items
             )
-        count, t = (1, 0.0) if settings.loss == "bce" else (settings.num_negatives, settings.gbce_t)
-        negatives = self._negatives_of(targets, count, step)
+        if settings.loss == "bce":
+            negatives, t = self._unmet_items(batch, step), 0.0
+        else:
+            negatives, t = self._any_items(targets, step), settings.gbce_t
         return gbce(hidden, table, targets, negatives, t=t, sparse=settings.sparse_items)
 
     def _shared_negatives(self, step: int) -> tuple[Tensor, Tensor]:
@@ -103,12 +108,18 @@ class PretrainGeneratorStage(TrainingStage):
             torch.from_numpy(log_expected).to(device, torch.float32),
         )
 
-    def _negatives_of(self, targets: Tensor, count: int, step: int) -> Tensor:
-        """``(total_tokens, count)`` items drawn uniformly, any but the token's target."""
+    def _unmet_items(self, batch: JaggedBatch, step: int) -> Tensor:
+        """``(total_tokens, 1)``: as SASRec draws, items that the user has not met in training."""
+        users = np.repeat(batch.users.cpu().numpy(), np.diff(batch.offsets.numpy()))
+        drawn = self._sampler.sample(users, 1, epoch=step)
+        return torch.from_numpy(drawn).to(self.context.device, torch.int64)
+
+    def _any_items(self, targets: Tensor, step: int) -> Tensor:
+        """``(total_tokens, num_negatives)``: as gSASRec draws, any items but the target."""
         draws = torch.randint(
             1,
             max(2, self.context.dataset.num_items),
-            (targets.shape[0], count),
+            (targets.shape[0], self.likelihood.num_negatives),
             generator=self.generator_at(_NEGATIVES, step),
         ).to(targets.device)
         # Numbers from the target on move up by one, so that all others are equally likely.
