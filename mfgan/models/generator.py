@@ -63,18 +63,23 @@ class Generator(nn.Module):
             return F.normalize(self.item_embedding, dim=-1)
         return self.item_embedding
 
-    def forward(self, batch: "JaggedBatch", *, rng: Tensor | None = None) -> Tensor:
+    def forward(
+        self, batch: "JaggedBatch", *, rng: Tensor | None = None, last_only: bool = False
+    ) -> Tensor:
         """Hidden states after each token.
 
         Args:
             batch: Packed sessions of at most ``max_len`` interactions.
             rng: ``(2,)`` int64 [seed, step] that dropout is drawn from; none for no dropout.
+            last_only: Only the states after each session's last token, without dropout: the last
+                block then works on few tokens.
 
         Returns:
-            ``(total_tokens, hidden_dim)``; temperature and normalisation are already in it.
+            ``(total_tokens, hidden_dim)``, or with ``last_only`` ``(num_sessions, hidden_dim)``;
+            temperature and normalisation are already in it.
 
         Raises:
-            ValueError: A session is longer than ``max_len``.
+            ValueError: A session is longer than ``max_len``, or ``last_only`` with dropout.
         """
         config = self.config
         if batch.max_seqlen > config.max_len:
@@ -82,13 +87,17 @@ class Generator(nn.Module):
                 f"generator: sessions must hold at most max_len {config.max_len} interactions, "
                 f"got {batch.max_seqlen}"
             )
+        if last_only and rng is not None:
+            raise ValueError("generator: last_only must be without dropout, got an rng")
         embedded = F.embedding(batch.items, self.item_embedding, sparse=self.sparse_gradients)
         if self.position_embedding is not None:
             embedded = embedded + F.embedding(self._places(batch), self.position_embedding)
         dropout_p = config.dropout if rng is not None else 0.0
         x = dropout_residual(embedded, None, dropout_p=dropout_p, rng=rng, site=0)
-        for block in self.blocks:
-            x = block(x, batch.cu_seqlens, batch.max_seqlen, rng)
+        rows = batch.last_tokens() if last_only else None
+        for place, block in enumerate(self.blocks, start=1):
+            wanted = rows if place == len(self.blocks) else None
+            x = block(x, batch.cu_seqlens, batch.max_seqlen, rng, wanted)
         x = self.final_norm(x)
         if config.normalize:
             x = F.normalize(x, dim=-1)

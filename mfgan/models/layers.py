@@ -25,7 +25,13 @@ class SelfAttention(nn.Module):
             self.distance_bias = nn.Parameter(torch.zeros(config.num_heads, config.max_len))
 
     def forward(
-        self, x: Tensor, cu_seqlens: Tensor, max_seqlen: int, rng: Tensor | None, site: int
+        self,
+        x: Tensor,
+        cu_seqlens: Tensor,
+        max_seqlen: int,
+        rng: Tensor | None,
+        site: int,
+        rows: Tensor | None = None,
     ) -> Tensor:
         """Let every token look at its session up to itself.
 
@@ -35,6 +41,10 @@ class SelfAttention(nn.Module):
             max_seqlen: The longest session.
             rng: ``(2,)`` int64, or none for no dropout.
             site: Where in the model this draws.
+            rows: ``(n,)`` int64, the tokens whose outcome is wanted; all of them where None.
+
+        Returns:
+            ``(total_tokens, hidden_dim)``, or ``(n, hidden_dim)``.
         """
         head_dim = x.shape[1] // self.num_heads
         q, k, v = self.qkv(x).view(x.shape[0], 3, self.num_heads, head_dim).unbind(1)
@@ -50,7 +60,8 @@ class SelfAttention(nn.Module):
             site=site,
             distance_bias=self.distance_bias,
         )
-        projected: Tensor = self.out(attended.reshape(x.shape))
+        attended = attended.reshape(x.shape)
+        projected: Tensor = self.out(attended if rows is None else attended[rows])
         return projected
 
 
@@ -99,15 +110,25 @@ class Block(nn.Module):
         self.dropout_p = config.dropout
         self.site = 1 + place * _SITES_PER_BLOCK  # site 0 is the embedding's
 
-    def forward(self, x: Tensor, cu_seqlens: Tensor, max_seqlen: int, rng: Tensor | None) -> Tensor:
-        """``(total_tokens, hidden_dim)`` to the same."""
+    def forward(
+        self,
+        x: Tensor,
+        cu_seqlens: Tensor,
+        max_seqlen: int,
+        rng: Tensor | None,
+        rows: Tensor | None = None,
+    ) -> Tensor:
+        """``(total_tokens, hidden_dim)`` to the same, or to the ``rows`` that are wanted."""
         site, dropout_p = self.site, self.dropout_p
+        given = (cu_seqlens, max_seqlen, rng, site, rows)
         if self.pre_norm:
-            y = self.attention(self.attention_norm(x), cu_seqlens, max_seqlen, rng, site)
+            y = self.attention(self.attention_norm(x), *given)
+            x = x if rows is None else x[rows]
             x = dropout_residual(y, x, dropout_p=dropout_p, rng=rng, site=site + 1)
             y = self.feed_forward(self.feed_forward_norm(x))
             return dropout_residual(y, x, dropout_p=dropout_p, rng=rng, site=site + 2)
-        y = self.attention(x, cu_seqlens, max_seqlen, rng, site)
+        y = self.attention(x, *given)
+        x = x if rows is None else x[rows]
         x = self.attention_norm(dropout_residual(y, x, dropout_p=dropout_p, rng=rng, site=site + 1))
         y = self.feed_forward(x)
         normed: Tensor = self.feed_forward_norm(
