@@ -25,7 +25,7 @@ class GeneratorScorer:
     def __call__(self, batch: JaggedBatch) -> Tensor:
         """``(num_sessions, num_items + 1)`` float32."""
         batch = batch.to(self._device)
-        hidden = self._generator(batch)[batch.last_tokens()]
+        hidden = self._generator(batch, last_only=True)
         # The reserved column 0 is nobody's business here, so the plain product will do.
         scores: Tensor = hidden @ self._generator.item_table.T
         return scores

@@ -237,7 +237,7 @@ def _legend(names: Sequence[str], *, top: float = HEIGHT + 6, filled: bool = Fal
 def _svg(title: str, summary: str, height: float, body: Sequence[str]) -> str:
     return (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {height:.0f}" role="img" '
-        f'aria-label="{escape(title)}"><title>{escape(title)}</title>'
+        f'aria-label="{escape(f"{title}: {summary}")}"><title>{escape(title)}</title>'
         f"<desc>{escape(summary)}</desc>"
         f'<text class="title" x="12" y="14">{escape(title)}</text>{"".join(body)}</svg>'
     )
