@@ -69,6 +69,9 @@ struct Attention {
     const T scale = T(1) / sqrt_of(T(z.head_dim));
     for (int64_t row = 0; row < group.num_rows; ++row) {
       const int64_t at = row * z.row_width, from = work.table_row[row] * z.dim;
+      const int64_t next = work.table_row[smaller(row + kRowsAhead, group.num_rows - 1)] * z.dim;
+      for (const T* table : {slice.query, slice.key, slice.value})
+        prefetch_row(table + next, z.dim);
       spread_heads(z, slice.query + from, scale, work.query + at);
       spread_heads(z, slice.key + from, T(1), work.own_key + at);
       spread_heads(z, slice.value + from, T(1), work.own_value + at);
@@ -91,7 +94,10 @@ struct Attention {
 
   void load_segment(const ScoreSegment& s) const {
     for (int64_t k = 0; k < s.num_keys; ++k) {
-      const int64_t from = params.history_rows[s.first_key + k] * z.dim;
+      const int64_t* row = params.history_rows + s.first_key;
+      const int64_t from = row[k] * z.dim, next = row[smaller(k + kRowsAhead, s.num_keys - 1)];
+      prefetch_row(slice.key + next * z.dim, z.dim);
+      prefetch_row(slice.value + next * z.dim, z.dim);
       spread_heads(z, slice.key + from, T(1), work.segment.key_rows + k * z.row_width);
       spread_heads(z, slice.value + from, T(1), work.segment.value_rows + k * z.row_width);
     }

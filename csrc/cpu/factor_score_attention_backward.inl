@@ -32,8 +32,11 @@ struct AttentionBackward {
         add_twice(grad_value, size, w.segment_grad_value + at, sums.distance_value + past);
       }
     });
+    const int32_t* slots = chunk.token_slots.data() + (s.first_key - chunk.first_token);
     for (int64_t k = 0; k < s.num_keys; ++k) {
-      const int64_t slot = chunk.token_slots[s.first_key + k - chunk.first_token];
+      const int64_t slot = slots[k], next = slots[smaller(k + kRowsAhead, s.num_keys - 1)];
+      prefetch_row(sums.key + next * z.row_width, z.row_width);
+      prefetch_row(sums.value + next * z.row_width, z.row_width);
       add_row(w.segment_grad_key + k * z.row_width, sums.key + slot * z.row_width);
       add_row(w.segment_grad_value + k * z.row_width, sums.value + slot * z.row_width);
     }
@@ -46,6 +49,8 @@ struct AttentionBackward {
     const T scale = T(1) / sqrt_of(T(z.head_dim));
     for (int64_t row = 0; row < group.num_rows; ++row) {
       const int64_t at = row * z.row_width, to = slots[row] * z.row_width;
+      const int64_t next = slots[smaller(row + kRowsAhead, group.num_rows - 1)] * z.row_width;
+      for (T* table : {sums.query, sums.key, sums.value}) prefetch_row(table + next, z.row_width);
       for (int64_t h = 0; h < z.heads; ++h) {
         const T weight = w.own_weight[row * z.heads + h];
         const T grad_logit = w.own_logit[row * z.heads + h];

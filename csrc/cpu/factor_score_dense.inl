@@ -81,6 +81,8 @@ struct Dense {
     matmul(d, columns, z.width, Left<T>{slice.ff1_weight, 1, d}, grad_inner, kPanel, w.grad_a,
            kPanel);
     normalise_backward(columns, w.grad_a);
+    for (int64_t n = 0; n < count; ++n)
+      prefetch_row(sums.residual + slots[first + n] * z.dim_width, z.dim_width);
     transpose(w.grad_hidden, kPanel, d, columns, w.panel_rows, z.dim_width);
     for (int64_t n = 0; n < count; ++n) {
       T* to = sums.residual + slots[first + n] * z.dim_width;
@@ -104,6 +106,8 @@ struct Dense {
 
   // The residual of the candidates, as columns of `hidden`.
   void load_residual(int64_t first, int64_t count) const {
+    for (int64_t n = 0; n < count; ++n)
+      prefetch_row(slice.residual + work.table_row[first + n] * z.dim, z.dim);
     for (int64_t n = 0; n < count; ++n)
       copy_scaled(slice.residual + work.table_row[first + n] * z.dim, z.dim, T(1),
                   work.panel_rows + n * z.dim_width);

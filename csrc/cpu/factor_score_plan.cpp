@@ -9,7 +9,7 @@ namespace {
 
 // Rows of a block: as many as leave a block's weights in the second-level cache.
 constexpr int64_t kMostBlockRows = 64;
-constexpr int64_t kMostGroupRows = 256;
+constexpr int64_t kMostGroupRows = 192;
 // Attention weights of a group, before and after dropout.
 constexpr int64_t kMostGroupFloats = 80 * 1024;
 // Below these, keys added up once a position are cheaper than sheared products.

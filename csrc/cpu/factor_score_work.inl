@@ -182,6 +182,16 @@ struct FactorSlice {
   }
 };
 
+// Tables are read and their gradients written row by row in no order: asked for in time, a row is
+// there when its turn comes.
+constexpr int64_t kRowsAhead = 6;
+
+template <typename T>
+inline void prefetch_row(const T* row, int64_t count) {
+  for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof(T))) __builtin_prefetch(row + i);
+  __builtin_prefetch(row + count - 1);
+}
+
 // A row of features into a row of padded heads, the padding zero.
 template <typename T>
 inline void spread_heads(const Sizes<T>& z, const T* from, T scale, T* to) {
