@@ -114,7 +114,7 @@ inline void check_score_contents(const char* op, const ScoreTensors& in) {
                   ", got ", data[i]);
   };
   check_session_bounds(op, in.cu_seqlens.const_data_ptr<int32_t>(), in.cu_seqlens.size(0) - 1,
-                       tokens, tokens);
+                       tokens, INT32_MAX);
   check("history_rows", in.history_rows, rows);
   check("candidate_rows", in.candidate_rows, rows);
   check("positions", in.positions, tokens);

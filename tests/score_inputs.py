@@ -25,6 +25,11 @@ class ScoreInputs:
         floats = (x.detach().to(dtype).requires_grad_() for x in self.floats)
         return replace(self, floats=tuple(floats))
 
+    def to(self, device: torch.device) -> "ScoreInputs":
+        floats = (x.detach().to(device).requires_grad_() for x in self.floats)
+        indices = (x.to(device) for x in self.indices)
+        return replace(self, floats=tuple(floats), indices=tuple(indices))
+
     def swap(self, **tensors) -> "ScoreInputs":
         floats = dict(zip(FLOATS, self.floats, strict=True))
         names = ("history_rows", "candidate_rows", "positions", "cu_seqlens")
