@@ -87,6 +87,7 @@ _FORMATS = (
 @click.pass_context
 def command(
     context: click.Context,
+    /,
     source: str,
     out: Path,
     format: str,

@@ -159,6 +159,8 @@ class Observer:
     def __call__(self, users: SimulatedUsers) -> tuple[Tensor, Tensor, Tensor]:
         """``(n, window)`` clicks, ``(n, 2)`` numbers and ``(n, m, 4)`` inputs of the pool."""
         utilities, context = self._tracked.utilities(users, self.pool)
+        # Its level says nothing about which item to show, and logs may not fix it.
+        utilities = utilities - utilities.mean(1, keepdim=True)
         over = users.steps / users.session.limit
         clicks = (users.clicked > 0).sum(1) / users.session.limit
         inputs = torch.cat([utilities[..., None], context], dim=2)

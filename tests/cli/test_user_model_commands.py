@@ -1,0 +1,60 @@
+import json
+
+import pytest
+from made_displays import lines_of, made_events, write_authors
+
+from mfgan.cli import main
+
+SHORT = ["--set", "shannon.iterations=6", "--set", "validate_every=3", "--threads", "1", "--quiet"]
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        main([str(word) for word in arguments])
+    said = capsys.readouterr()
+    return stop.value.code, said.out, said.err
+
+
+@pytest.mark.slow
+def test_from_the_log_to_the_policy(tmp_path, capsys):
+    log = write_authors(tmp_path / "log.txt", lines_of(made_events()))
+    data, a, b, policy = (tmp_path / name for name in ("data", "a", "b", "policy"))
+    code, out, _ = run(capsys, "prepare", log, data, "--format", "displays-authors", "--json")
+    assert (code, json.loads(out)["num_items"]) == (0, 12)
+    code, out, _ = run(capsys, "user-model", "train", data, "--run", a, *SHORT, "--json")
+    assert code == 0
+    assert set(json.loads(out)["validation"]) == {"log-likelihood", "P@1", "P@2", "ECE"}
+    other = ["--users", "held-out", *SHORT]
+    assert run(capsys, "user-model", "train", data, "--run", b, *other)[0] == 0
+    code, out, _ = run(capsys, "user-model", "eval", a, "--fidelity", "--json")
+    assert code == 0
+    assert {"random", "popularity", "model"} == set(json.loads(out)["metrics"])
+    small = ["slate=2", "session=fixed:3", "users=4", "steps=6", "warmup=2"]
+    sets = [word for one in small for word in ("--set", one)]
+    known = ["--user-model", a]
+    assert run(capsys, "policy", "train", *known, "--out", policy, *sets, "--quiet")[0] == 0
+    code, out, _ = run(
+        capsys, "policy", "eval", policy, policy, "--user-model", b, "--num-users", 20,
+        "--adapt", 4, "--json",
+    )  # fmt: skip
+    assert code == 0
+    found = json.loads(out)
+    assert set(found["recommenders"]) == {"random", "ranker", "greedy", "cascading DQN"}
+    assert found["adaptation"][0][0]["displays a user"] == 0
+    code, _, err = run(capsys, "policy", "off-policy", data)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "must have propensities" in err
+    code, _, err = run(capsys, "policy", "train", *known, "--out", policy)
+    assert (code, "pass --overwrite" in err) == (2, True)
+
+
+def test_options_of_the_other_kind_are_refused(tmp_path, capsys):
+    log = write_authors(tmp_path / "log.txt", lines_of(made_events()))
+    arguments = ["prepare", log, tmp_path / "out", "--format"]
+    code, _, err = run(capsys, *arguments, "displays-authors", "--k-core", 3)
+    assert (code, err) == (
+        2,
+        "mfgan: prepare: --k-core does not go with --format displays-authors\n",
+    )
+    code, _, err = run(capsys, *arguments, "table", "--clicks", "split")
+    assert (code, err) == (2, "mfgan: prepare: --clicks does not go with --format table\n")
