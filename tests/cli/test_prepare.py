@@ -55,7 +55,7 @@ def test_options_reach_the_manifest(tmp_path, capsys):
         *("--columns", "user_id=who,item_id=what", "--columns", "timestamp=when"),
         *("--items", tmp_path / "items.csv", "--factors", "genre", "--min-count", 2),
         *("--k-core", 1, "--max-len", 5, "--duplicates", "once", "--name", "small"),
-        *("--split", "temporal", "--cut-times", "1970-01-01T05:00:00,36000000"),
+        *("--split", "temporal", "--cut-times", "1970-01-01T05:00:00,38000000"),
     ]
     status, out, _ = run(capsys, tmp_path / "log.csv", tmp_path / "out", "--json", *options)
     manifest = json.loads(out)
@@ -67,7 +67,7 @@ def test_options_reach_the_manifest(tmp_path, capsys):
         "short_histories": "error",
         "max_len": 5,
         "split": "temporal",
-        "cut_times": [18_000_000, 36_000_000],
+        "cut_times": [18_000_000, 38_000_000],
         "min_count": 2,
     }
     assert [entry["name"] for entry in manifest["factors"]] == ["id", "popularity", "genre"]
