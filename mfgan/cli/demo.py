@@ -45,7 +45,7 @@ def _steps(directory: Path, threads: int | None, seed: int) -> list[list[str]]:
     cores = [] if threads is None else ["--threads", str(threads)]
     settings = [word for setting in _SETTINGS for word in ("--set", setting)]
     return [
-        ["datasets", "fetch", _DATA, "--to", log],
+        ["datasets", "fetch", _DATA, "--to", str(directory)],
         ["prepare", log, dataset, "--format", _DATA],
         ["train", dataset, "--run", run, "--seed", str(seed), *cores, *settings],
         ["eval", run, *cores, "--json", str(directory / "eval.json")],
