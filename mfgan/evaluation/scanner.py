@@ -19,6 +19,48 @@ _CHUNK = 64  # items looked at between two looks at the best k
 _LARGEST = np.finfo(np.float32).max
 
 
+@numba.njit(cache=True, nogil=True, inline="always")
+def _compare(score, goal, threshold, above, equal, finite, hits):  # type: ignore[no-untyped-def]
+    # Four sums of comparisons, each of the width of a score, so that a loop of them vectorises.
+    return (
+        np.int32(above + (score > goal)),
+        np.int32(equal + (score == goal)),
+        np.int32(finite + (abs(score) <= _LARGEST)),
+        np.int32(hits + (score > threshold)),
+    )
+
+
+@numba.njit(cache=True, nogil=True)
+def _count(line, start, stop, goal, threshold):  # type: ignore[no-untyped-def]
+    above, equal, finite, hits = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
+    if stop - start == _CHUNK:  # a fixed number of turns makes this ten times as fast
+        for place in range(_CHUNK):
+            above, equal, finite, hits = _compare(
+                line[start + place], goal, threshold, above, equal, finite, hits
+            )
+    else:
+        for place in range(start, stop):
+            above, equal, finite, hits = _compare(
+                line[place], goal, threshold, above, equal, finite, hits
+            )
+    return above, equal, finite, hits
+
+
+@numba.njit(cache=True, nogil=True)
+def _keep_best(line, start, stop, mark, stamp, top, top_scores):  # type: ignore[no-untyped-def]
+    size = len(top)
+    for column in range(start, stop):
+        score = line[column]
+        if not score > top_scores[size - 1] or mark[column] == stamp:
+            continue
+        place = size - 1
+        while place > 0 and score > top_scores[place - 1]:
+            top_scores[place] = top_scores[place - 1]
+            top[place] = top[place - 1]
+            place -= 1
+        top_scores[place], top[place] = score, column
+
+
 @numba.njit(cache=True, nogil=True)
 def _scan_rows(  # type: ignore[no-untyped-def]
     scores, targets, items, starts, ends, first, last, better, ties, top, top_scores, bad
@@ -27,43 +69,28 @@ def _scan_rows(  # type: ignore[no-untyped-def]
     size = top.shape[1]
     mark = np.zeros(num_columns, np.int32)
     for row in range(first, last):
-        line = scores[row]
-        target = targets[row]
+        line, target = scores[row], targets[row]
         goal = line[target]
-        above, equal, broken = np.int32(0), np.int32(-1 if target > 0 else 0), np.int32(0)
         stamp = row - first + 1
+        above, equal, finite = 0, -1 if target > 0 else 0, 0
         for place in range(starts[row], ends[row]):
             item = items[place]
             if mark[item] != stamp and item != target:
                 mark[item] = stamp
-                above -= np.int32(line[item] > goal)
-                equal -= np.int32(line[item] == goal)
-        threshold = np.float32(-np.inf)
+                above -= line[item] > goal
+                equal -= line[item] == goal
+        threshold = np.float32(_LARGEST)
         for start in range(1, num_columns, _CHUNK):
             stop = min(start + _CHUNK, num_columns)
-            hits = np.int32(0)
-            # Sums of comparisons alone, so that the compiler can vectorise the loop.
-            for column in range(start, stop):
-                score = line[column]
-                above += np.int32(score > goal)
-                equal += np.int32(score == goal)
-                broken += np.int32(not (abs(score) <= _LARGEST))
-                hits += np.int32(score > threshold)
-            if hits == 0 or size == 0:
-                continue
-            for column in range(start, stop):
-                score = line[column]
-                if not score > threshold or mark[column] == stamp:
-                    continue
-                place = size - 1
-                while place > 0 and score > top_scores[row, place - 1]:
-                    top_scores[row, place] = top_scores[row, place - 1]
-                    top[row, place] = top[row, place - 1]
-                    place -= 1
-                top_scores[row, place] = score
-                top[row, place] = column
+            if size > 0:
                 threshold = top_scores[row, size - 1]
-        better[row], ties[row], bad[row] = above, equal, broken > 0
+            counts = _count(line, start, stop, goal, threshold)
+            above += counts[0]
+            equal += counts[1]
+            finite += counts[2]
+            if counts[3] > 0 and size > 0:
+                _keep_best(line, start, stop, mark, stamp, top[row], top_scores[row])
+        better[row], ties[row], bad[row] = above, equal, finite < num_columns - 1
 
 
 class Scanner:
