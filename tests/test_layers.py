@@ -6,7 +6,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "mfgan"
 ROOMS = [
     *("_version", "errors", "files", "console", "config", "data", "ops", "models", "evaluation"),
-    *("training", "simulation", "recommend", "explain", "report", "cli", "__main__"),
+    *("training", "simulation", "recommend", "explain", "report", "doctor", "cli", "__main__"),
 ]
 
 
