@@ -19,30 +19,16 @@ _CHUNK = 64  # items looked at between two looks at the best k
 _LARGEST = np.finfo(np.float32).max
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
-def _compare(score, goal, threshold, above, equal, finite, hits):  # type: ignore[no-untyped-def]
-    # Four sums of comparisons, each of the width of a score, so that a loop of them vectorises.
-    return (
-        np.int32(above + (score > goal)),
-        np.int32(equal + (score == goal)),
-        np.int32(finite + (abs(score) <= _LARGEST)),
-        np.int32(hits + (score > threshold)),
-    )
-
-
 @numba.njit(cache=True, nogil=True)
-def _count(line, start, stop, goal, threshold):  # type: ignore[no-untyped-def]
+def _count(line, goal, threshold):  # type: ignore[no-untyped-def]
+    # Four sums of comparisons as wide as a score, over a fixed number of turns: so it vectorises.
     above, equal, finite, hits = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
-    if stop - start == _CHUNK:  # a fixed number of turns makes this ten times as fast
-        for place in range(_CHUNK):
-            above, equal, finite, hits = _compare(
-                line[start + place], goal, threshold, above, equal, finite, hits
-            )
-    else:
-        for place in range(start, stop):
-            above, equal, finite, hits = _compare(
-                line[place], goal, threshold, above, equal, finite, hits
-            )
+    for place in range(_CHUNK):
+        score = line[place]
+        above = np.int32(above + (score > goal))
+        equal = np.int32(equal + (score == goal))
+        finite = np.int32(finite + (abs(score) <= _LARGEST))
+        hits = np.int32(hits + (score > threshold))
     return above, equal, finite, hits
 
 
@@ -68,6 +54,7 @@ def _scan_rows(  # type: ignore[no-untyped-def]
     num_columns = scores.shape[1]
     size = top.shape[1]
     mark = np.zeros(num_columns, np.int32)
+    rest = np.empty(_CHUNK, np.float32)
     for row in range(first, last):
         line, target = scores[row], targets[row]
         goal = line[target]
@@ -82,9 +69,14 @@ def _scan_rows(  # type: ignore[no-untyped-def]
         threshold = np.float32(_LARGEST)
         for start in range(1, num_columns, _CHUNK):
             stop = min(start + _CHUNK, num_columns)
+            part = line[start:stop]
+            if stop - start < _CHUNK:
+                rest[: stop - start] = part
+                rest[stop - start :] = np.nan  # above, equal to and below nothing
+                part = rest
             if size > 0:
                 threshold = top_scores[row, size - 1]
-            counts = _count(line, start, stop, goal, threshold)
+            counts = _count(part, goal, threshold)
             above += counts[0]
             equal += counts[1]
             finite += counts[2]
