@@ -60,7 +60,7 @@ class _Loop:
         progress, stage = self.progress, self.stage
         self.log.rewind(stage.name, progress.step)
         if not progress.finished:
-            if progress.step == 0 and self.selects and stage.validates_start:
+            if progress.best is None and self.selects and stage.validates_start:
                 self._log_start()
             with reporter.task(stage.name, stage.num_epochs) as task:
                 task.advance(progress.epoch)

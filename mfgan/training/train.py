@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from mfgan.config import Objective, RunConfig
+from mfgan.config import Objective, RunConfig, load_config
 from mfgan.console import SILENT, Reporter
 from mfgan.data.dataset import PreparedDataset
 from mfgan.errors import MfganError
@@ -73,7 +73,7 @@ def train(
     if path.exists() and not (path / "run.json").exists() and _holds_anything(path):
         raise MfganError(f"{path}: must be a run directory or new, found other files in it")
     if config is None:
-        config = Run.open(path).config if resume else RunConfig()
+        config = Run.open(path).config if resume else load_config()
     if objective is not None:
         config = config.model_copy(update={"objective": objective})
     stages = stages_of(stage, config.objective)
