@@ -184,6 +184,7 @@ def test_policy_gradient_raises_the_reward(dataset, policy, positions):
         *("adversarial.mle_weight=0", "adversarial.anchor_weight=0"),
         *("adversarial.generator_epochs=20", "adversarial.discriminator_epochs=0"),
         *("adversarial.generator_optimizer.learning_rate=0.01", "generator.dropout=0"),
+        *("generator.attention_dropout=0", "generator.positions=end"),
         *("adversarial.reward=log-odds", "adversarial.turns=1", "adversarial.batch_size=64"),
     )
     discriminators = context.discriminators()
