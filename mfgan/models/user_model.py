@@ -40,9 +40,7 @@ class UserModel(nn.Module):
         self.from_context = (
             nn.Linear(len(CONTEXT_FEATURES), widths[0], bias=False) if config.context else None
         )
-        self.layers = nn.ModuleList(
-            nn.Linear(width, to) for width, to in pairwise(widths)
-        )
+        self.layers = nn.ModuleList(nn.Linear(width, to) for width, to in pairwise(widths))
         self.norms = nn.ModuleList(
             nn.BatchNorm1d(width) for width in (config.hidden if config.batch_norm else ())
         )
