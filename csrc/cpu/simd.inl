@@ -133,6 +133,61 @@ inline Vec<double> exp_of(Vec<double> x) {
   return x;
 }
 
+// 2 to the power of x for x <= 0, within 1 unit in the last place; nothing below 2^-126.
+inline Vec<float> exp2_of(Vec<float> x) {
+  using V = Vec<float>;
+  x = larger<float>(x, all(-126.0f));
+  const V shifted = x + 12582912.0f;  // the whole part lands in the lowest bits
+  const V r = x - (shifted - 12582912.0f);
+  V p = all(1.535336188319500e-4f);
+  p = p * r + 1.339887440266574e-3f;
+  p = p * r + 9.618437357674640e-3f;
+  p = p * r + 5.550332471162809e-2f;
+  p = p * r + 2.402264791363012e-1f;
+  p = p * r + 6.931472028550421e-1f;
+  p = p * r + 1.0f;
+  Index<float> whole, bits;
+  __builtin_memcpy(&whole, &shifted, sizeof(whole));
+  __builtin_memcpy(&bits, &p, sizeof(bits));
+  bits += whole << 23;
+  __builtin_memcpy(&p, &bits, sizeof(p));
+  return p;
+}
+
+inline Vec<double> exp2_of(Vec<double> x) {
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = __builtin_exp2(x[i]);
+  return x;
+}
+
+// Natural logarithm of positive numbers that are not subnormal, within 2 units in the last place.
+inline Vec<float> log_of(Vec<float> x) {
+  using V = Vec<float>;
+  Index<float> bits;
+  __builtin_memcpy(&bits, &x, sizeof(bits));
+  const Index<float> whole = (bits - 0x3f3504f3) >> 23;  // x / 2^whole is near 1 on either side
+  bits -= whole << 23;
+  V m;
+  __builtin_memcpy(&m, &bits, sizeof(m));
+  const V r = m - 1.0f, power = __builtin_convertvector(whole, V);
+  V p = all(7.0376836292e-2f);
+  p = p * r - 1.1514610310e-1f;
+  p = p * r + 1.1676998740e-1f;
+  p = p * r - 1.2420140846e-1f;
+  p = p * r + 1.4249322787e-1f;
+  p = p * r - 1.6668057665e-1f;
+  p = p * r + 2.0000714765e-1f;
+  p = p * r - 2.4999993993e-1f;
+  p = p * r + 3.3333331174e-1f;
+  V low = p * (r * r * r) - power * 2.12194440e-4f;
+  low -= 0.5f * (r * r);
+  return r + low + power * 0.693359375f;
+}
+
+inline Vec<double> log_of(Vec<double> x) {
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = __builtin_log(x[i]);
+  return x;
+}
+
 // rng.h on every lane.
 template <typename T>
 inline Words<T> random_words(Words<T> start, Words<T> flip, Words<T> column) {
@@ -147,6 +202,20 @@ template <typename T>
 inline Vec<T> keep_factor(Words<T> words, uint32_t threshold, T scale) {
   const auto kept = __builtin_convertvector(words >= threshold, Index<T>);
   return kept ? all(scale) : Vec<T>{};
+}
+
+// x where the words keep an element, 0 where they drop it.
+template <typename T>
+inline Vec<T> kept_or_zero(Words<T> words, uint32_t threshold, Vec<T> x) {
+  const auto kept = __builtin_convertvector(words >= threshold, Index<T>);
+  return kept ? x : Vec<T>{};
+}
+
+// x where the words keep an element, -x where they drop it.
+template <typename T>
+inline Vec<T> kept_or_negative(Words<T> words, uint32_t threshold, Vec<T> x) {
+  const auto kept = __builtin_convertvector(words >= threshold, Index<T>);
+  return kept ? x : -x;
 }
 
 template <typename T, int... I>

@@ -67,9 +67,13 @@ def test_large_logits_stay_finite(sign, large, device):
     ]
     actual = run_with_gradients(call[0], [q, k, v], weight)
     exact = run_with_gradients(call[1], [x.double() for x in (q, k, v)], weight)
+    # A float32 logit is known to eps of its size, and the weight that follows from it no better.
+    rounding = torch.finfo(torch.float32).eps * float((q.norm(dim=2).max() * k.norm(dim=2).max()))
     for got, wanted in zip(actual, exact, strict=True):
         assert got.isfinite().all()
-        torch.testing.assert_close(got.double(), wanted, rtol=1e-3, atol=1e-3 * large)
+        torch.testing.assert_close(
+            got.double(), wanted, rtol=1e-3, atol=max(1e-3, rounding) * large
+        )
 
 
 @pytest.mark.parametrize("causal", [True, False], ids=["causal", "full"])
@@ -123,7 +127,7 @@ def test_a_causal_token_does_not_see_the_future(device):
     (q, k, v), bounds, longest = packed([77], 1, 50, device=device)
     before = varlen_attention(q, k, v, bounds, longest)
     k, v = k.clone(), v.clone()
-    k[50:], v[50:] = 100.0, float("inf")
+    k[50:], v[50:] = 100.0, -1e6
     after = varlen_attention(q, k, v, bounds, longest)
     torch.testing.assert_close(after[:50], before[:50], rtol=0, atol=0)
 
