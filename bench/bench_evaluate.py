@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bench.common import SEQUENCES, real_data
 
+from bench.common import SEQUENCES, real_data
 from mfgan.config import GeneratorConfig
 from mfgan.data.prepare import prepare
 from mfgan.evaluation.protocol import evaluate

@@ -1,0 +1,89 @@
+"""What every comparison needs: real session lengths, timing, the processor's name."""
+
+import gzip
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pytest
+
+DATA = Path(os.environ.get("MFGAN_DATA", Path(__file__).parents[2] / "shared" / "data"))
+SEQUENCES = {"ml-1m": "ml-1m/sasrec.txt.gz", "games": "amazon/sasrec_Video.txt.gz"}
+REPEATS = 15
+
+# Runs once. One that cannot be timed from here (it runs in another process) returns its seconds.
+Run = Callable[[], object]
+
+
+def real_data(name: str) -> Path:
+    """The path of a real file; the comparison is skipped, saying so, where it is missing."""
+    path = DATA / name
+    if not path.exists():
+        pytest.skip(f"real data {name} is not here; set MFGAN_DATA to its folder")
+    return path
+
+
+def lengths(dataset: str, max_len: int, num_sessions: int, seed: int = 0) -> np.ndarray:
+    """Lengths of training inputs of ``num_sessions`` users drawn without replacement.
+
+    The last two interactions of a user validate and test, and an input lacks the last of the rest.
+
+    Args:
+        dataset: ``"ml-1m"`` or ``"games"``.
+        max_len: Longer inputs are cut.
+        num_sessions: How many.
+        seed: Of the draw.
+    """
+    with gzip.open(real_data(SEQUENCES[dataset]), "rt") as lines:
+        users = np.loadtxt(lines, dtype=np.int64)[:, 0]
+    counts = np.bincount(users)
+    counts = counts[counts > 0]
+    counts = np.where(counts < 4, counts, counts - 2) - 1
+    inputs = np.minimum(counts[counts > 0], max_len)
+    return np.random.default_rng(seed).choice(inputs, num_sessions, replace=False)
+
+
+def timed(run: Run) -> float:
+    """Seconds of one run."""
+    start = time.perf_counter()
+    own = run()
+    return own if isinstance(own, float) else time.perf_counter() - start
+
+
+def ratio_line(name: str, ours: float, rival: float) -> str:
+    """The line that a comparison prints, from two medians in seconds."""
+    return f"RATIO {name} {rival / ours:.2f} (ours {ours * 1e3:.3f} ms rival {rival * 1e3:.3f} ms)"
+
+
+def summary(name: str, ours: list[float], rival: list[float]) -> dict[str, object]:
+    """A comparison for JSON: medians and the spread between quartiles, in seconds."""
+
+    def side(seconds: list[float]) -> dict[str, object]:
+        low, high = np.percentile(seconds, [25, 75])
+        return {"median": median(seconds), "quartiles": [float(low), float(high)]}
+
+    return {
+        "name": name,
+        "ratio": median(rival) / median(ours),
+        "ours": side(ours),
+        "rival": side(rival),
+        "repeats": len(ours),
+    }
+
+
+def processor() -> str:
+    """The processor's name, its cores and whether it has 512-bit vectors."""
+    name, wide = platform.processor() or platform.machine(), False
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        text = info.read_text()
+        names = [
+            line.split(":", 1)[1].strip() for line in text.splitlines() if "model name" in line
+        ]
+        name, wide = names[0] if names else name, "avx512f" in text
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {cores} cores, {'with' if wide else 'without'} AVX-512"
