@@ -186,9 +186,9 @@ class _Tally:
     def recommended(self, top: npt.NDArray[np.int32]) -> None:
         for row, k in enumerate(self._cutoffs):
             self._times[row] += np.bincount(top[:, :k].ravel(), minlength=self._num_items + 1)
-        self._times[:, 0] = 0
 
     def coverage(self) -> dict[str, float]:
+        # Column 0 counts the empty places of lists shorter than k.
         shares = (self._times > 0).sum(axis=1) / self._num_items
         return {f"coverage@{k}": float(s) for k, s in zip(self._cutoffs, shares, strict=True)}
 

@@ -99,6 +99,14 @@ def test_coverage_and_popularity_by_hand():
     assert found.popularity["interactions@2"] == pytest.approx((1 + 0 + 0 + 0 + 0 + 0) / 6)
 
 
+def test_lists_shorter_than_k_cover_only_what_they_hold():
+    # Seen: items 1 and 2 of 5, so that three are left to fill five places.
+    found = evaluate(
+        InMemoryDataset([[1, 2, 3]], 5), TableScorer(np.zeros((1, 6))), max_len=9, cutoffs=(2, 5)
+    )
+    assert found.coverage == pytest.approx({"coverage@2": 2 / 5, "coverage@5": 3 / 5})
+
+
 def test_slices_by_history_length():
     dataset = InMemoryDataset([[1] * 31 + [2], [1] * 32 + [2], [1] * 200 + [3]], 4)
     table = np.array([[0, 0, 9, 0, 0], [0, 0, 0, 9, 9], [0, 0, 5, 9, 0]])

@@ -68,7 +68,7 @@ def test_large_logits_stay_finite(sign, large, device):
     actual = run_with_gradients(call[0], [q, k, v], weight)
     exact = run_with_gradients(call[1], [x.double() for x in (q, k, v)], weight)
     # A float32 logit is known to eps of its size, and the weight that follows from it no better.
-    rounding = torch.finfo(torch.float32).eps * float((q.norm(dim=2).max() * k.norm(dim=2).max()))
+    rounding = torch.finfo(torch.float32).eps * float(q.norm(dim=2).max() * k.norm(dim=2).max())
     for got, wanted in zip(actual, exact, strict=True):
         assert got.isfinite().all()
         torch.testing.assert_close(

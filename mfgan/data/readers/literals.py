@@ -110,7 +110,7 @@ def parse_slowly(text: bytes, fields: Fields) -> Parsed:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python warns of escapes that it does not know
         for number, line in enumerate(all_lines, 1):
-            if not line.strip():
+            if not line.strip(b" \t\f\r"):
                 continue
             try:
                 record = ast.literal_eval(line.decode("utf-8"))

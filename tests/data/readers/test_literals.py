@@ -148,6 +148,26 @@ def test_values(line, kind, value):
     assert _one(line, kind) == value
 
 
+@needs_native
+@pytest.mark.parametrize(
+    "piece", ["x", r"\'", r"\\\\", r"\x41", r"\u00e9", r"\U0001f600", r"\n", "\t", "é"]
+)
+@pytest.mark.parametrize("lead", [0, 1, 7, 14, 15, 16, 47, 60, 61, 62, 63, 64, 65, 126, 127, 128])
+def test_long_strings_have_their_escapes_anywhere(lead, piece):
+    lines = []
+    for prefix in ("", "u"):
+        for rest in (0, 5, 70):
+            first = f"{'y' * lead}{piece}{'z' * rest}{piece}"
+            second = f"{'y' * lead}{piece}"
+            lines.append(f"{{'b': {prefix}'{first}', 'a': {prefix}'{second}'}}")
+    text = "\n".join(lines).encode()
+    fields = {"a": ("a", "text"), "b": ("b", "text")}
+    assert parse(text, fields).bad_count == 0
+    assert same(parse(text, fields), parse_slowly(text, fields))
+    cut = text.replace(b"', 'a'", b", 'a'")
+    assert parse(cut, fields).bad_count == parse_slowly(cut, fields).bad_count == len(lines)
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -163,7 +183,7 @@ def test_values(line, kind, value):
         ("{'a': '\\x4'}", "expected a whole escape, got '\\' at column 8"),
         ("{'a': '\\U00110000'}", "expected a whole escape, got '\\' at column 8"),
         ("{[1]: 2}", "expected a key that is no list or dictionary, got ':' at column 5"),
-        ("{'a': {1, [2]}}", "expected a set of no lists or dictionaries, got '}' at column 15"),
+        ("{'a': {1, [2]}}", "expected a set of no lists or dictionaries, got '}' at column 14"),
         ("{'a': [1 2]}", "expected ',' or the end of a list, got '2' at column 10"),
         ("{'a': 1,, }", "expected a value, got ',' at column 9"),
         ("{é: 1}", "expected a value, got a byte of no text at column 2"),
