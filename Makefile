@@ -33,9 +33,9 @@ $(VENV)/.installed: $(VENV)/.torch-$(TORCH) $(SOURCES)
 # The tests run the GPU's kernels on an emulator, which only they need.
 test test-slow: export MFGAN_EMULATOR := ON
 
-$(VENV)/.installed-test: $(VENV)/.installed
+$(VENV)/.installed-test: $(VENV)/.torch-$(TORCH) $(SOURCES)
 	MFGAN_EMULATOR=ON $(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test,lint]" "torch==$(TORCH)"
-	@touch $@
+	@touch $(VENV)/.installed $@
 
 demo: $(VENV)/.installed
 	$(BIN)/mfgan demo --to demo
