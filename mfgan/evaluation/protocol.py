@@ -189,7 +189,7 @@ class _Tally:
 
     def coverage(self) -> dict[str, float]:
         # Column 0 counts the empty places of lists shorter than k.
-        shares = (self._times > 0).sum(axis=1) / self._num_items
+        shares = (self._times[:, 1:] > 0).sum(axis=1) / self._num_items
         return {f"coverage@{k}": float(s) for k, s in zip(self._cutoffs, shares, strict=True)}
 
     def popularity(self, train_counts: npt.NDArray[np.int64]) -> dict[str, float]:
