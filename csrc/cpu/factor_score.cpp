@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <optional>
+#include <thread>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -84,6 +86,48 @@ void score_into(const ScoreTensors& in, int64_t site, T* out) {
   });
 }
 
+// Runs sum(factor, 0..num_sums - 1) and then, once these are done, add(factor, 0..num_adds - 1) for
+// every factor. Threads go on to the next factor's sums while the last ones of a factor are still
+// at work, and no further: two factors' sums are held at a time.
+template <typename Sum, typename Add>
+void for_each_factor(int64_t num_factors, int64_t num_sums, int64_t num_adds, const Sum& sum,
+                     const Add& add) {
+  std::vector<std::atomic<int64_t>> summed(num_factors), added(num_factors);
+  std::atomic<bool> failed{false};
+  const auto wait_for = [&](const std::atomic<int64_t>& done, int64_t count) {
+    while (done.load(std::memory_order_acquire) < count && !failed) std::this_thread::yield();
+  };
+  const auto run = [&](int64_t factor, int64_t task) {
+    if (task < num_sums) {
+      if (factor >= 2) wait_for(added[factor - 2], num_adds);
+      sum(factor, task);
+      summed[factor].fetch_add(1, std::memory_order_release);
+    } else {
+      wait_for(summed[factor], num_sums);
+      add(factor, task - num_sums);
+      added[factor].fetch_add(1, std::memory_order_release);
+    }
+  };
+  // Tasks are taken in this order, so whatever one waits for is done or being done: the sums of
+  // factor 0, then the sums of factor 1 and the additions of factor 0, and so on.
+  const int64_t num_tasks = num_sums + num_adds;
+  for_each_task(num_factors * num_tasks, [&](int64_t task) {
+    if (failed) return;
+    try {
+      if (task < num_sums) return run(0, task);
+      const int64_t turn = (task - num_sums) / num_tasks, i = (task - num_sums) % num_tasks;
+      const bool last = turn + 1 == num_factors;
+      if (i < num_sums && !last)
+        run(turn + 1, i);
+      else
+        run(turn, last ? num_sums + i : i);
+    } catch (...) {
+      failed = true;
+      throw;
+    }
+  });
+}
+
 template <typename T>
 void grads_into(const ScoreTensors& in, int64_t site, const T* grad_out,
                 std::array<Tensor, kNumScoreFloats>& grads) {
@@ -105,24 +149,27 @@ void grads_into(const ScoreTensors& in, int64_t site, const T* grad_out,
   std::vector<int64_t> begin(num_chunks + 1, 0);
   for (int64_t i = 0; i < num_chunks; ++i)
     begin[i + 1] = begin[i] + kernels.num_sums(params, plan.chunks[i]);
-  Tensor sums = torch::stable::new_empty(in.floats[kQuery], {begin[num_chunks]});
+  Tensor sums = torch::stable::new_empty(in.floats[kQuery], {2 * begin[num_chunks]});
   T* block = static_cast<T*>(sums.mutable_data_ptr());
   const int64_t row_tasks = (params.num_rows + kRowsPerTask - 1) / kRowsPerTask;
-  for (int64_t factor = 0; factor < params.num_factors; ++factor) {
-    for_each_task(num_chunks, [&](int64_t i) {
-      kernels.backward(params, plan, i, factor, grad_out, block + begin[i]);
-    });
-    for_each_task(row_tasks + 1, [&](int64_t task) {
-      const int64_t first = task * kRowsPerTask;
-      const int64_t last = std::min(first + kRowsPerTask, params.num_rows);
-      for (int64_t i = 0; i < num_chunks; ++i) {
-        if (task == row_tasks)
-          kernels.add_weights(params, plan.chunks[i], factor, block + begin[i], to);
-        else
-          kernels.add_rows(params, plan.chunks[i], factor, first, last, block + begin[i], to);
-      }
-    });
-  }
+  const auto sums_of = [&](int64_t factor, int64_t chunk) {
+    return block + factor % 2 * begin[num_chunks] + begin[chunk];
+  };
+  const auto sum_chunk = [&](int64_t factor, int64_t i) {
+    kernels.backward(params, plan, i, factor, grad_out, sums_of(factor, i));
+  };
+  const auto add_chunks = [&](int64_t factor, int64_t task) {
+    const int64_t first = task * kRowsPerTask;
+    const int64_t last = std::min(first + kRowsPerTask, params.num_rows);
+    if (task < row_tasks) kernels.clear_rows(params, factor, first, last, to);
+    for (int64_t i = 0; i < num_chunks; ++i) {
+      if (task == row_tasks)
+        kernels.add_weights(params, plan.chunks[i], factor, sums_of(factor, i), to);
+      else
+        kernels.add_rows(params, plan.chunks[i], factor, first, last, sums_of(factor, i), to);
+    }
+  };
+  for_each_factor(params.num_factors, num_chunks, row_tasks + 1, sum_chunk, add_chunks);
 }
 
 Tensor factor_score(Tensor query, Tensor key, Tensor value, Tensor residual, Tensor position_key,
@@ -184,7 +231,10 @@ ScoreGradients factor_score_backward(Tensor grad_out, Tensor query, Tensor key, 
   for (int i = 0; i < kNumScoreFloats; ++i) {
     std::vector<int64_t> shape;
     for (int64_t j = 0; j < in.floats[i].dim(); ++j) shape.push_back(in.floats[i].size(j));
-    grads[i] = torch::stable::new_zeros(in.floats[i], shape);
+    // The kernels clear the tables' rows themselves, each shortly before it is added to.
+    const bool is_table = i <= kResidual && in.positions.size(0) * in.candidate_rows.size(1) > 0;
+    grads[i] = is_table ? torch::stable::new_empty(in.floats[i], shape)
+                        : torch::stable::new_zeros(in.floats[i], shape);
   }
   if (query.scalar_type() == ScalarType::Double)
     grads_into<double>(in, site, grad.const_data_ptr<double>(), grads);

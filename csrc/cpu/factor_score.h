@@ -85,9 +85,7 @@ struct ScorePlan {
   std::vector<ScoreGroup> groups;
   std::vector<ScoreChunk> chunks;
   int64_t most_rows = 0;  // of a group
-  int64_t most_segment_rows = 0;
   int64_t most_segment_keys = 0;
-  int64_t most_group_segments = 0;
 };
 
 ScorePlan plan_scores(const int64_t* positions, int64_t num_positions, int64_t num_candidates,
@@ -97,7 +95,8 @@ ScorePlan plan_scores(const int64_t* positions, int64_t num_positions, int64_t n
 void plan_gradients(ScorePlan& plan, int64_t num_candidates, int64_t num_table_rows,
                     const int64_t* history_rows, const int64_t* candidate_rows);
 
-// Gradients of the floating inputs, in the shapes of the inputs and zero to start with.
+// Gradients of the floating inputs, in the shapes of the inputs; those of positions, weights and
+// biases are zero to start with.
 template <typename T>
 struct FactorScoreGrads {
   T *query = nullptr, *key = nullptr, *value = nullptr, *residual = nullptr;
@@ -107,7 +106,8 @@ struct FactorScoreGrads {
 };
 
 // The kernels of one instruction set. Backward is done factor by factor: `backward` of every chunk
-// into sums of its own, then `add_rows` and `add_weights` of all chunks in order.
+// into sums of its own, then, over all rows, `clear_rows` and `add_rows` of all chunks in order,
+// and `add_weights` of all chunks in order.
 template <typename T>
 struct ScoreKernels {
   void (*forward)(const FactorScoreParams<T>& params, const ScorePlan& plan, int64_t chunk,
@@ -116,7 +116,9 @@ struct ScoreKernels {
   int64_t (*num_sums)(const FactorScoreParams<T>& params, const ScoreChunk& chunk);
   void (*backward)(const FactorScoreParams<T>& params, const ScorePlan& plan, int64_t chunk,
                    int64_t factor, const T* grad_out, T* sums);
-  // Adds to the table rows `first_row` to `last_row - 1` of one factor.
+  // Zeroes the table rows `first_row` to `last_row - 1` of one factor, and adds to them.
+  void (*clear_rows)(const FactorScoreParams<T>& params, int64_t factor, int64_t first_row,
+                     int64_t last_row, const FactorScoreGrads<T>& grads);
   void (*add_rows)(const FactorScoreParams<T>& params, const ScoreChunk& chunk, int64_t factor,
                    int64_t first_row, int64_t last_row, const T* sums,
                    const FactorScoreGrads<T>& grads);

@@ -2,6 +2,10 @@
 
 namespace mfgan::cpu::MFGAN_ISA {
 
+// Which way keys and values are multiplied by: forward takes key columns and value rows, backward
+// key rows and value columns.
+enum class Pass { kForward, kBackward };
+
 // Consecutive rows of a group that share their keys. Row n sees keys up to last_key(n), and no more
 // than max_history of them.
 struct Block {
@@ -50,18 +54,18 @@ struct Attention {
       spread_heads(z, slice.position_value + (last - i) * z.dim, T(1),
                    work.distance.value_rows + i * z.row_width);
     }
-    make_columns(work.distance, last);
+    heads_to_columns(z, work.distance.key_rows, last, work.distance.key_columns, z.history_width);
+    heads_to_columns(z, work.distance.value_rows, last, work.distance.value_columns,
+                     z.history_width);
+    clear_past(work.distance.key_columns, z.history_width, last);
+    clear_past(work.distance.value_columns, z.history_width, last);
     spread_heads(z, slice.position_key, T(1), work.own_position_key);
     spread_heads(z, slice.position_value, T(1), work.own_position_value);
   }
 
   // Past the last key the columns are finite: products reach there, and nobody looks.
-  void make_columns(const KeyValues<T>& kv, int64_t num_keys) const {
-    for (T* columns : {kv.key_columns, kv.value_columns})
-      for (int64_t i = 0; i < z.dim; ++i)
-        store(columns + i * kv.stride + padded<T>(num_keys), Vec<T>{});
-    heads_to_columns(z, kv.key_rows, num_keys, kv.key_columns, kv.stride);
-    heads_to_columns(z, kv.value_rows, num_keys, kv.value_columns, kv.stride);
+  void clear_past(T* columns, int64_t stride, int64_t num_keys) const {
+    for (int64_t i = 0; i < z.dim; ++i) store(columns + i * stride + padded<T>(num_keys), Vec<T>{});
   }
 
   // Queries and the candidates' own keys and values of a group.
@@ -92,21 +96,26 @@ struct Attention {
     return sum_of<T>(sum);
   }
 
+  template <Pass kPass>
   void load_segment(const ScoreSegment& s) const {
+    const KeyValues<T>& to = work.segment;
     for (int64_t k = 0; k < s.num_keys; ++k) {
       const int64_t* row = params.history_rows + s.first_key;
       const int64_t from = row[k] * z.dim, next = row[smaller(k + kRowsAhead, s.num_keys - 1)];
       prefetch_row(slice.key + next * z.dim, z.dim);
       prefetch_row(slice.value + next * z.dim, z.dim);
-      spread_heads(z, slice.key + from, T(1), work.segment.key_rows + k * z.row_width);
-      spread_heads(z, slice.value + from, T(1), work.segment.value_rows + k * z.row_width);
+      spread_heads(z, slice.key + from, T(1), to.key_rows + k * z.row_width);
+      spread_heads(z, slice.value + from, T(1), to.value_rows + k * z.row_width);
     }
-    make_columns(work.segment, s.num_keys);
+    T* columns = kPass == Pass::kForward ? to.key_columns : to.value_columns;
+    heads_to_columns(z, kPass == Pass::kForward ? to.key_rows : to.value_rows, s.num_keys, columns,
+                     to.stride);
+    clear_past(columns, to.stride, s.num_keys);
   }
 
   // Calls run(block, keys and values, first of them in the segment) for every block. Where the
   // block is not sheared, terms of item and distance are added up here.
-  template <typename Run>
+  template <Pass kPass, typename Run>
   void each_block(const ScoreSegment& s, int64_t first_row, const Run& run) const {
     const int64_t num_blocks = s.sheared ? s.num_candidates : s.num_positions;
     const int64_t rows = s.num_rows() / num_blocks;
@@ -118,30 +127,35 @@ struct Attention {
         run(Block{first_row + i * rows, rows, s.num_keys, last, true}, work.segment, int64_t(0));
       } else {
         const int64_t num_keys = smaller(token + 1 - s.session_begin, params.max_history);
-        add_distances(last + 1 - num_keys, num_keys);
+        add_distances<kPass>(last + 1 - num_keys, num_keys);
         run(Block{first_row + i * rows, rows, num_keys, num_keys - 1, false}, work.block,
             last + 1 - num_keys);
       }
     }
   }
 
+  template <Pass kPass>
   void add_distances(int64_t first_key, int64_t num_keys) const {
     const int64_t first_distance = z.max_history - num_keys;
-    const auto add = [&](const T* a, const T* b, T* to, int64_t count) {
-      for (int64_t i = 0; i < count; i += kLanes<T>) store(to + i, load(a + i) + load(b + i));
-    };
-    const int64_t at = first_key * z.row_width, past = first_distance * z.row_width;
-    const int64_t size = num_keys * z.row_width;
     const KeyValues<T>&seg = work.segment, &far = work.distance, &to = work.block;
-    add(seg.key_rows + at, far.key_rows + past, to.key_rows, size);
-    add(seg.value_rows + at, far.value_rows + past, to.value_rows, size);
-    for (int64_t i = 0; i < z.dim; ++i) {
-      add(seg.key_columns + i * seg.stride + first_key,
-          far.key_columns + i * far.stride + first_distance, to.key_columns + i * to.stride,
-          num_keys);
-      add(seg.value_columns + i * seg.stride + first_key,
-          far.value_columns + i * far.stride + first_distance, to.value_columns + i * to.stride,
-          num_keys);
+    const auto add = [](const T* a, const T* b, T* sum, int64_t count) {
+      for (int64_t i = 0; i < count; i += kLanes<T>) store(sum + i, load(a + i) + load(b + i));
+    };
+    const auto add_rows = [&](const T* a, const T* b, T* sum) {
+      add(a + first_key * z.row_width, b + first_distance * z.row_width, sum,
+          num_keys * z.row_width);
+    };
+    const auto add_columns = [&](const T* a, const T* b, T* sum) {
+      for (int64_t i = 0; i < z.dim; ++i)
+        add(a + i * seg.stride + first_key, b + i * far.stride + first_distance,
+            sum + i * to.stride, num_keys);
+    };
+    if (kPass == Pass::kForward) {
+      add_columns(seg.key_columns, far.key_columns, to.key_columns);
+      add_rows(seg.value_rows, far.value_rows, to.value_rows);
+    } else {
+      add_rows(seg.key_rows, far.key_rows, to.key_rows);
+      add_columns(seg.value_columns, far.value_columns, to.value_columns);
     }
   }
 
@@ -200,51 +214,49 @@ struct Attention {
     }
   }
 
-  // Logits become probabilities, in place, and weights; `weight` may be the same row.
+  // Logits become probabilities, in place, and weights; `weight` may be the same row. The candidate
+  // itself is the key after the last until its own numbers are taken out.
   void softmax_row(int64_t head, int64_t row, int64_t last, T* probability, T* weight) const {
     constexpr int lanes = kLanes<T>;
     const int64_t low = larger(0, last + 1 - z.max_history), first = low / lanes * lanes;
     const int64_t own = row * z.heads + head;
     const Index<T> lane = iota<T>();
-    const auto seen = [&](int64_t k) {
-      return (lane >= Integer<T>(low - k)) & (lane <= Integer<T>(last - k));
-    };
-    Vec<T> most = all(work.own_logit[own]);
-    for (int64_t k = first; k <= last; k += lanes)
-      most = seen(k) ? larger<T>(most, load(probability + k)) : most;
+    const Vec<T> own_logit = all(work.own_logit[own]), none = all(T(-__builtin_inf()));
+    Vec<T> most = own_logit;
+    for (int64_t k = first; k <= last + 1; k += lanes) {
+      Vec<T> x = lane < Integer<T>(last + 1 - k) ? load(probability + k) : none;
+      x = lane == Integer<T>(last + 1 - k) ? own_logit : x;
+      x = lane < Integer<T>(low - k) ? none : x;
+      store(probability + k, x);
+      most = larger<T>(most, x);
+    }
     const T peak = largest_of<T>(most);
     Vec<T> sum{};
-    for (int64_t k = first; k <= last; k += lanes) {
-      const Vec<T> raised = exp_of(load(probability + k) - peak);
-      const Vec<T> kept = seen(k) ? raised : Vec<T>{};
-      store(probability + k, kept);
-      sum += kept;
+    for (int64_t k = first; k <= last + 1; k += lanes) {
+      const Vec<T> x = exp_of(load(probability + k) - peak);
+      store(probability + k, x);
+      sum += x;
     }
-    const T own_raised = exp_of(all(work.own_logit[own] - peak))[0];
-    const T share = T(1) / (sum_of<T>(sum) + own_raised);
-    work.own_probability[own] = work.own_weight[own] = own_raised * share;
-    if (params.drop_threshold == 0) {
-      for (int64_t k = first; k <= last; k += lanes) {
-        const Vec<T> p = load(probability + k) * share;
-        store(probability + k, p);
+    const T share = T(1) / sum_of<T>(sum);
+    const int64_t at = head * plan.most_rows + row;
+    const RowKey key{work.weight_keys.start[at], work.weight_keys.flip[at]};
+    const auto distance = __builtin_convertvector(-lane, Words<T>);
+    for (int64_t k = first; k <= last + 1; k += lanes) {
+      const Vec<T> p = load(probability + k) * share;
+      store(probability + k, p);
+      if (params.drop_threshold == 0) {
         store(weight + k, p);
+        continue;
       }
-    } else {
-      const int64_t at = head * plan.most_rows + row;
-      const RowKey key{work.weight_keys.start[at], work.weight_keys.flip[at]};
-      const auto columns = __builtin_convertvector(-lane, Words<T>);
-      for (int64_t k = first; k <= last; k += lanes) {
-        const Vec<T> p = load(probability + k) * share;
-        const Words<T> bits = random_words<T>(key.start - Words<T>{}, key.flip - Words<T>{},
-                                              columns + uint32_t(last + 1 - k));
-        store(probability + k, p);
-        store(weight + k, p * keep_factor<T>(bits, params.drop_threshold, params.keep_scale));
-      }
-      const bool kept = keeps(key, 0, params.drop_threshold);
-      work.own_weight[own] *= kept ? params.keep_scale : T(0);
+      const Words<T> bits = random_words<T>(key.start - Words<T>{}, key.flip - Words<T>{},
+                                            distance + uint32_t(last + 1 - k));
+      store(weight + k, p * keep_factor<T>(bits, params.drop_threshold, params.keep_scale));
     }
-    clear_margins(probability, first, last);
-    clear_margins(weight, first, last);
+    work.own_probability[own] = probability[last + 1];
+    work.own_weight[own] = weight[last + 1];
+    probability[last + 1] = weight[last + 1] = 0;
+    clear_margins(probability, first, last + 1);
+    clear_margins(weight, first, last + 1);
   }
 
   void clear_margins(T* row, int64_t first, int64_t last) const {

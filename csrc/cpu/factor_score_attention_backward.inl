@@ -14,24 +14,25 @@ struct AttentionBackward {
     const Work<T>& w = forward.work;
     fill_zero(w.segment_grad_key, s.num_keys * z.row_width);
     fill_zero(w.segment_grad_value, s.num_keys * z.row_width);
-    forward.load_segment(s);
-    forward.each_block(s, first_row, [&](const Block& b, const KeyValues<T>& kv, int64_t key) {
-      own(b);
-      T* grad_key = b.sheared ? w.segment_grad_key : w.block_grad_key;
-      T* grad_value = b.sheared ? w.segment_grad_value : w.block_grad_value;
-      for (int64_t h = 0; h < z.heads; ++h) {
-        queries(b, kv, h);
-        keys(b, h, w.grad_weight + kMargin, w.query, grad_key, sums.distance_key);
-        keys(b, h, forward.weights_of(w.weight, h, b.first_row), w.grad_attended, grad_value,
-             sums.distance_value);
-      }
-      if (!b.sheared) {
-        const int64_t size = b.num_keys * z.row_width, at = key * z.row_width;
-        const int64_t past = (z.max_history - b.num_keys) * z.row_width;
-        add_twice(grad_key, size, w.segment_grad_key + at, sums.distance_key + past);
-        add_twice(grad_value, size, w.segment_grad_value + at, sums.distance_value + past);
-      }
-    });
+    forward.template load_segment<Pass::kBackward>(s);
+    forward.template each_block<Pass::kBackward>(
+        s, first_row, [&](const Block& b, const KeyValues<T>& kv, int64_t key) {
+          own(b);
+          T* grad_key = b.sheared ? w.segment_grad_key : w.block_grad_key;
+          T* grad_value = b.sheared ? w.segment_grad_value : w.block_grad_value;
+          for (int64_t h = 0; h < z.heads; ++h) {
+            queries(b, kv, h);
+            keys(b, h, w.grad_weight + kMargin, w.query, grad_key, sums.distance_key);
+            keys(b, h, forward.weights_of(w.weight, h, b.first_row), w.grad_attended, grad_value,
+                 sums.distance_value);
+          }
+          if (!b.sheared) {
+            const int64_t size = b.num_keys * z.row_width, at = key * z.row_width;
+            const int64_t past = (z.max_history - b.num_keys) * z.row_width;
+            add_twice(grad_key, size, w.segment_grad_key + at, sums.distance_key + past);
+            add_twice(grad_value, size, w.segment_grad_value + at, sums.distance_value + past);
+          }
+        });
     const int32_t* slots = chunk.token_slots.data() + (s.first_key - chunk.first_token);
     for (int64_t k = 0; k < s.num_keys; ++k) {
       const int64_t slot = slots[k], next = slots[smaller(k + kRowsAhead, s.num_keys - 1)];
@@ -82,17 +83,15 @@ struct AttentionBackward {
     }
   }
 
-  // The mean gradient of a row's weights, and the gradient of the logit of the candidate itself,
-  // which takes the place of the logit.
+  // The gradient of the logit of the candidate itself takes the place of that logit.
   void own(const Block& b) const {
     const Sizes<T>& z = forward.z;
     const Work<T>& w = forward.work;
     for (int64_t row = b.first_row; row < b.first_row + b.num_rows; ++row)
       for (int64_t h = 0; h < z.heads; ++h) {
         const int64_t at = row * z.row_width + h * z.head_width, i = row * z.heads + h;
-        const T mean = forward.head_dot(w.grad_attended + at, w.attended + at);
+        const T mean = w.mean_grad[h * w.mean_stride + row];
         const T grad_weight = forward.head_dot(w.grad_attended + at, w.own_value + at);
-        w.delta[i] = mean;
         w.own_logit[i] = w.own_weight[i] * grad_weight - w.own_probability[i] * mean;
       }
   }
@@ -128,7 +127,7 @@ struct AttentionBackward {
     const Work<T>& w = forward.work;
     const T* probability = forward.weights_of(w.probability, h, row);
     const T* weight = forward.weights_of(w.weight, h, row);
-    const T mean = w.delta[row * z.heads + h];
+    const T mean = w.mean_grad[h * w.mean_stride + row];
     const int64_t first = larger(0, last + 1 - z.max_history) / lanes * lanes;
     for (int64_t k = first; k <= last; k += lanes) {
       const Vec<T> p = load(probability + k);

@@ -79,10 +79,10 @@ struct Bench {
     load_group(group);
     attention.load_rows(group);
     each_segment(group, [&](const ScoreSegment& s, int64_t first_row) {
-      attention.load_segment(s);
-      attention.each_block(s, first_row, [&](const Block& b, const KeyValues<T>& kv, int64_t) {
-        attention.attend(b, kv);
-      });
+      attention.template load_segment<Pass::kForward>(s);
+      attention.template each_block<Pass::kForward>(
+          s, first_row,
+          [&](const Block& b, const KeyValues<T>& kv, int64_t) { attention.attend(b, kv); });
     });
   }
 
@@ -149,6 +149,14 @@ inline void add_heads(const Sizes<T>& z, const T* from, T* to) {
 }
 
 template <typename T>
+void clear_rows(const FactorScoreParams<T>& params, int64_t factor, int64_t first_row,
+                int64_t last_row, const FactorScoreGrads<T>& grads) {
+  const int64_t at = (factor * params.num_rows + first_row) * params.dim();
+  for (T* table : {grads.query, grads.key, grads.value, grads.residual})
+    fill_zero(table + at, (last_row - first_row) * params.dim());
+}
+
+template <typename T>
 void add_rows(const FactorScoreParams<T>& params, const ScoreChunk& chunk, int64_t factor,
               int64_t first_row, int64_t last_row, const T* block,
               const FactorScoreGrads<T>& grads) {
@@ -198,7 +206,7 @@ void add_weights(const FactorScoreParams<T>& params, const ScoreChunk& chunk, in
 
 template <typename T>
 ScoreKernels<T> kernels() {
-  return {forward<T>, num_sums<T>, backward<T>, add_rows<T>, add_weights<T>};
+  return {forward<T>, num_sums<T>, backward<T>, clear_rows<T>, add_rows<T>, add_weights<T>};
 }
 
 }  // namespace mfgan::cpu::MFGAN_ISA

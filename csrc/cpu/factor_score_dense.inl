@@ -96,9 +96,18 @@ struct Dense {
     matmul(d, z.row_width, count, Left<T>{w.grad_hidden, kPanel, 1},
            w.attended + first * z.row_width, z.row_width, sums.out_weight, z.row_width, true);
     matmul(d, columns, d, Left<T>{slice.out_weight, 1, d}, w.grad_hidden, kPanel, w.grad_a, kPanel);
-    for (int64_t h = 0; h < z.heads; ++h)
-      transpose_rows(w.grad_a + h * z.head_dim * kPanel, count,
-                     w.grad_attended + first * z.row_width + h * z.head_width);
+    for (int64_t h = 0; h < z.heads; ++h) {
+      const int64_t at = h * z.head_dim * kPanel;
+      // A row's weighted mean of the gradients of its weights is this product.
+      for (int64_t n = 0; n < columns; n += kLanes<T>) {
+        Vec<T> mean{};
+        for (int64_t i = at + n; i < at + z.head_dim * kPanel; i += kPanel)
+          mean += load(w.grad_a + i) * load(w.attended_columns + i);
+        store(w.mean_grad + h * w.mean_stride + first + n, mean);
+      }
+      transpose(w.grad_a + at, kPanel, z.head_dim, count,
+                w.grad_attended + first * z.row_width + h * z.head_width, z.row_width);
+    }
   }
 
  private:
@@ -166,11 +175,6 @@ struct Dense {
         add(rstd * (load(grad + at) - mean - load(w.normed + at) * along), w.grad_hidden + at);
       }
     }
-  }
-
-  // One head's columns into its part of the rows of a group.
-  void transpose_rows(const T* columns, int64_t count, T* rows) const {
-    transpose(columns, kPanel, z.head_dim, count, rows, z.row_width);
   }
 };
 

@@ -15,9 +15,9 @@ constexpr int64_t kMostGroupFloats = 80 * 1024;
 // Below these, keys added up once a position are cheaper than sheared products.
 constexpr int64_t kMostShearedCandidates = 3;
 constexpr int64_t kLeastShearedPositions = 4;
-// Of a chunk. Sixteen chunks bound the memory for their gradients.
+// Of a chunk. The number of chunks bounds the memory for their gradients.
 constexpr int64_t kLeastChunkRows = 512;
-constexpr int64_t kMostChunks = 16;
+constexpr int64_t kMostChunks = 8;
 
 struct Planner {
   const int64_t* positions;
@@ -106,11 +106,8 @@ struct Planner {
       } while (i < num_segments && group.num_rows + plan.segments[i].num_rows() <= most_group_rows);
       plan.groups.push_back(group);
       plan.most_rows = std::max(plan.most_rows, group.num_rows);
-      plan.most_group_segments =
-          std::max(plan.most_group_segments, group.last_segment - group.first_segment);
     }
     for (const ScoreSegment& s : plan.segments) {
-      plan.most_segment_rows = std::max(plan.most_segment_rows, s.num_rows());
       plan.most_segment_keys = std::max(plan.most_segment_keys, s.num_keys);
     }
   }

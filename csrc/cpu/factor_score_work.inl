@@ -39,7 +39,7 @@ struct Sizes {
         max_history(p.max_history),
         history_width(padded<T>(p.max_history) + kLanes<T>),
         keys_width(padded<T>(most_keys) + kLanes<T>),
-        weights_stride(padded<T>(most_keys) + 2 * kMargin) {}
+        weights_stride(padded<T>(most_keys + 1) + 2 * kMargin) {}
 };
 
 // Hands out parts of a block of memory; with a null block it only counts.
@@ -82,17 +82,19 @@ struct Work {
   int64_t *place, *table_row;
   Keys weight_keys;  // (heads, rows)
   Keys out_keys, ff_keys;
-  // Of the group: query (scaled), the candidate's own key and value with their position, the
-  // attention's output and gradients.
+  // Of the group: query (scaled), the candidate's own key and value with their position, and the
+  // attention's output, whose gradient takes its place.
   T *query, *own_key, *own_value, *attended, *grad_attended, *grad_query;
   T *own_logit, *own_probability, *own_weight;  // (rows, heads)
-  T *probability, *weight;                      // (heads, rows, weights_stride)
+  T* mean_grad;                                 // of the weights, (heads, mean_stride)
+  int64_t mean_stride;
+  T *probability, *weight;  // (heads, rows, weights_stride)
 
   KeyValues<T> distance;  // distances from max_history down to 1, as keys ascend
   T *own_position_key, *own_position_value;
   KeyValues<T> segment, block;
   T *block_grad_key, *block_grad_value, *segment_grad_key, *segment_grad_value;
-  T *grad_weight, *delta;
+  T* grad_weight;
 
   // Columns of a panel.
   T *attended_columns, *hidden, *normed, *inner, *outer, *keep_out, *keep_ff, *grad_a, *grad_b,
@@ -106,8 +108,9 @@ struct Work {
     weight_keys = {c.take<uint32_t>(z.heads * rows), c.take<uint32_t>(z.heads * rows)};
     out_keys = {c.take<uint32_t>(rows + kPanel), c.take<uint32_t>(rows + kPanel)};
     ff_keys = {c.take<uint32_t>(rows + kPanel), c.take<uint32_t>(rows + kPanel)};
-    for (T** x : {&query, &own_key, &own_value, &attended, &grad_attended, &grad_query})
+    for (T** x : {&query, &own_key, &own_value, &attended, &grad_query})
       *x = c.take<T>(rows * z.row_width);
+    grad_attended = attended;
     for (T** x : {&own_logit, &own_probability, &own_weight}) *x = c.take<T>(rows * z.heads);
     weight = c.take<T>(z.heads * rows * z.weights_stride);
     probability = with_gradients ? c.take<T>(z.heads * rows * z.weights_stride) : weight;
@@ -119,7 +122,8 @@ struct Work {
     for (T** x : {&block_grad_key, &block_grad_value, &segment_grad_key, &segment_grad_value})
       *x = c.take<T>(keys * z.row_width);
     grad_weight = c.take<T>(kMostBlockRows * z.weights_stride);
-    delta = c.take<T>(rows * z.heads);
+    mean_stride = rows + kLanes<T>;  // written by whole vectors
+    mean_grad = c.take<T>(z.heads * mean_stride);
     for (T** x : {&attended_columns, &hidden, &normed, &outer, &keep_out, &keep_ff, &grad_hidden})
       *x = c.take<T>(z.dim * kPanel);
     for (T** x : {&inner, &grad_a, &grad_b}) *x = c.take<T>(larger(z.dim, z.width) * kPanel);

@@ -105,10 +105,10 @@ inline T largest_of(Vec<T> x) {
 inline float sqrt_of(float x) { return __builtin_sqrtf(x); }
 inline double sqrt_of(double x) { return __builtin_sqrt(x); }
 
-// exp(x) for x <= 0, within 2 units in the last place.
+// exp(x) for x <= 0, within 2 units in the last place; 0 where it is no normal number.
 inline Vec<float> exp_of(Vec<float> x) {
   using V = Vec<float>;
-  x = larger<float>(x, all(-87.3f));
+  const auto vanishes = x < -87.3f;                 // a NaN does not
   const V shifted = x * 1.44269504f + 12582912.0f;  // the whole part lands in the lowest bits
   const V whole = shifted - 12582912.0f;
   V r = x - whole * 0.693359375f;
@@ -125,7 +125,7 @@ inline Vec<float> exp_of(Vec<float> x) {
   bits = (bits << 23) + (127 << 23);
   V power;
   __builtin_memcpy(&power, &bits, sizeof(power));
-  return p * power;
+  return vanishes ? V{} : p * power;
 }
 
 inline Vec<double> exp_of(Vec<double> x) {
