@@ -7,18 +7,22 @@ from mfgan.ops import library
 
 HALF = (torch.bfloat16, torch.float16)
 # In units of eps * max|exact|: how far off a kernel may be where plain PyTorch is right by luck.
-# Nothing wider measures float64: both sides' rounding counts there, in sums over whole sessions too.
+# Nothing wider measures float64: both sides round there, in sums over whole sessions too.
 FLOOR = {torch.float64: 512, torch.float32: 16, torch.float16: 1, torch.bfloat16: 1}
 
 
 def packed(lengths, num_heads, head_dim, *, dtype=torch.float32, device="cpu", seed=0):
     """q, k, v as views of one random projection, their bounds and the longest length."""
-    generator = torch.Generator().manual_seed(seed)
-    projection = torch.randn(
-        sum(lengths), 3, num_heads, head_dim, generator=generator, dtype=torch.float64
-    )
+    shape = sum(lengths), 3, num_heads, head_dim
     bounds = torch.tensor([0, *lengths]).cumsum(0).to(device, torch.int32)
-    return projection.to(device, dtype).unbind(1), bounds, max(lengths, default=0)
+    qkv = drawn(shape, dtype=dtype, device=device, seed=seed).unbind(1)
+    return qkv, bounds, max(lengths, default=0)
+
+
+def drawn(shape, *, dtype=torch.float64, device="cpu", seed=1):
+    """Normal numbers, the same in every run."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(device, dtype)
 
 
 def needs_kernel(op, device):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from kernels import HALF, assert_as_accurate_as, needs_kernel, run_with_gradients
+from kernels import HALF, assert_as_accurate_as, drawn, needs_kernel, run_with_gradients
 
 from mfgan.ops import dropout_residual, reference
 
@@ -11,8 +11,7 @@ SHAPES = [(7, 50), (3, 5, 16), (1, 1), (0, 8), (4, 0), (33, 129), (9,)]
 
 
 def made(shape, dtype, device, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64).to(device, dtype)
+    return drawn(shape, dtype=dtype, device=device, seed=seed)
 
 
 @pytest.mark.parametrize("with_residual", [True, False])
