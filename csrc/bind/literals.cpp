@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
+#include <stdexcept>
 
 #include "bind/parser.h"
 
@@ -70,32 +71,6 @@ void append_row(const Value& value, const std::vector<Text>& texts, Column& colu
   column.valid.push_back(valid ? 1 : 0);
 }
 
-// What holds for a whole piece of text and so need not be looked at line by line.
-struct Traits {
-  bool ascii;
-  bool carriage_returns;
-  bool zeros;
-
-  explicit Traits(std::string_view text)
-      : ascii(is_ascii(text)),
-        carriage_returns(text.find('\r') != std::string_view::npos),
-        zeros(text.find('\0') != std::string_view::npos) {}
-};
-
-// Why a line is no text that Python would read, or nullptr.
-const char* refuse(std::string_view line, const Traits& traits) {
-  if (traits.zeros && line.find('\0') != std::string_view::npos) return "a zero byte";
-  if (traits.carriage_returns && line.find('\r') != std::string_view::npos) {
-    return "a carriage return within the line";
-  }
-  if (!traits.ascii && !is_utf8(line)) return "bytes that are not UTF-8";
-  return nullptr;
-}
-
-bool is_blank(std::string_view line) {
-  return line.find_first_not_of(" \t\f\v\r") == std::string_view::npos;
-}
-
 void add_bad(Table& table, const std::string& reason, size_t max_reasons) {
   ++table.bad_count;
   if (table.bad.size() < max_reasons) table.bad.push_back({table.line_count, reason});
@@ -104,6 +79,7 @@ void add_bad(Table& table, const std::string& reason, size_t max_reasons) {
 }  // namespace
 
 Table parse(std::string_view text, const std::vector<Field>& fields, size_t max_reasons) {
+  if (text.size() > UINT32_MAX) throw std::length_error("parse_literals: text must be below 4 GiB");
   Table table;
   for (const Field& field : fields) {
     Column column;
@@ -112,26 +88,22 @@ Table parse(std::string_view text, const std::vector<Field>& fields, size_t max_
     if (field.kind == Kind::kTexts) column.list_starts.push_back(0);
     table.columns.push_back(std::move(column));
   }
-  const Traits traits(text);
   Parser parser(fields);
-  const char *p = text.data(), *limit = p + text.size();
-  while (p < limit) {
-    const void* found = std::memchr(p, '\n', static_cast<size_t>(limit - p));
-    const char* end = found == nullptr ? limit : static_cast<const char*>(found);
-    std::string_view line(p, static_cast<size_t>(end - p));
-    p = end + 1;
+  const char *p = text.data(), *end = p + text.size();
+  while (p < end) {
     ++table.line_count;
-    if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
-    if (const char* why = refuse(line, traits)) {
-      add_bad(table, why, max_reasons);
-    } else if (parser.parse_line(line, limit)) {
+    const Parser::Line line = parser.parse_line(p, end);
+    if (line == Parser::Line::kRecord) {
       table.lines.push_back(table.line_count);
       for (size_t i = 0; i < fields.size(); ++i) {
         append_row(parser.values()[i], parser.texts(), table.columns[i]);
       }
-    } else if (!is_blank(line)) {
+    } else if (line == Parser::Line::kBad) {
       add_bad(table, parser.reason(), max_reasons);
     }
+    p = parser.position();
+    const void* newline = p == end ? nullptr : std::memchr(p, '\n', static_cast<size_t>(end - p));
+    p = newline == nullptr ? end : static_cast<const char*>(newline) + 1;
   }
   return table;
 }

@@ -50,7 +50,8 @@ struct Table {
 };
 
 // Reads every line of `text`; a line that is no dictionary adds no row. Of a key that comes twice
-// the last value counts, as in Python. At most `max_reasons` bad lines are named.
+// the last value counts, as in Python. At most `max_reasons` bad lines are named. A zero byte must
+// follow the text, as it does in std::string and in Python's bytes.
 Table parse(std::string_view text, const std::vector<Field>& fields, size_t max_reasons);
 
 }  // namespace mfgan::literals

@@ -1,6 +1,7 @@
 #include "bind/parser.h"
 
 #include <algorithm>
+#include <array>
 
 #include "bind/text.h"
 
@@ -12,97 +13,84 @@ constexpr int64_t kLastCode = 0x10FFFF;
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
+// The digits that an escape needs by the character behind its backslash; 8 has it looked at closer.
+constexpr auto kHexDigits = [] {
+  std::array<uint8_t, 256> digits{};
+  digits['x'] = 2;
+  digits['u'] = 4;
+  for (char c : {'U', 'N', '\n', '\r', '\0'}) digits[static_cast<unsigned char>(c)] = 8;
+  return digits;
+}();
+
+bool is_quote(char c) { return c == '\'' || c == '"'; }
+
 bool is_word(char c) {
   return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
 }
 
-size_t key_hash(std::string_view key) {
-  if (key.empty()) return 0;
-  const auto first = static_cast<unsigned char>(key.front());
-  const auto last = static_cast<unsigned char>(key.back());
-  return key.size() * 31 + first * 7 + last;
-}
-
 }  // namespace
-
-Keys::Keys(const std::vector<Field>& fields) {
-  size_t size = 64;
-  while (size < 4 * fields.size()) size *= 2;
-  slots_.assign(size, kNone);
-  mask_ = size - 1;
-  for (size_t i = 0; i < fields.size(); ++i) {
-    const size_t slot = slot_of(fields[i].key);
-    if (slots_[slot] == kNone) {
-      slots_[slot] = static_cast<uint32_t>(keys_.size());
-      keys_.push_back({fields[i].key, {}, false});
-    }
-    Key& key = keys_[slots_[slot]];
-    key.fields.push_back(i);
-    key.lists = key.lists || fields[i].kind == Kind::kTexts;
-  }
-}
-
-size_t Keys::slot_of(std::string_view name) const {
-  size_t slot = key_hash(name) & mask_;
-  while (slots_[slot] != kNone && keys_[slots_[slot]].name != name) slot = (slot + 1) & mask_;
-  return slot;
-}
-
-const Key* Keys::find(std::string_view name) const {
-  const uint32_t key = slots_[slot_of(name)];
-  return key == kNone ? nullptr : &keys_[key];
-}
 
 Parser::Parser(const std::vector<Field>& fields) : keys_(fields), values_(fields.size()) {}
 
-bool Parser::parse_line(std::string_view line, const char* limit) {
-  begin_ = p_ = line.data();
-  end_ = p_ + line.size();
-  limit_ = limit;
+Parser::Line Parser::parse_line(const char* begin, const char* end) {
+  begin_ = position_ = begin;
+  end_ = end;
+  seen_ = 0;
   depth_ = 0;
   texts_.clear();
   std::fill(values_.begin(), values_.end(), Value{});
-  skip_space();
-  if (!at('{')) return fail("'{'");
-  if (!open() || !entries(/*outermost=*/true)) return false;
-  skip_space();
-  return p_ == end_ || fail("nothing behind the dictionary");
+  const char* p = skip_space(begin);
+  if (at_end(p)) return Line::kBlank;
+  p = record(p);
+  if (p == nullptr) return Line::kBad;
+  position_ = p;
+  return Line::kRecord;
 }
 
-bool Parser::open() {
-  ++p_;
-  return ++depth_ <= kMaxDepth || fail("at most 64 levels");
+const char* Parser::record(const char* p) {
+  if (*p != '{') return fail(p, "'{'");
+  p = open(p);
+  if (p != nullptr) p = entries(p, /*outermost=*/true);
+  if (p == nullptr) return nullptr;
+  p = skip_space(p);
+  if (!at_end(p)) return fail(p, "nothing behind the dictionary");
+  // Nothing but strings may hold other bytes.
+  const bool text = seen_ == 0 || is_utf8({begin_, static_cast<size_t>(p - begin_)});
+  return text ? p : refuse(p, "bytes that are not UTF-8");
+}
+
+const char* Parser::open(const char* p) {
+  ++p;
+  return ++depth_ <= kMaxDepth ? p : fail(p, "at most 64 levels");
 }
 
 // The entries of a dictionary and its closing brace.
-bool Parser::entries(bool outermost) {
-  for (skip_space(); !at('}'); skip_space()) {
+const char* Parser::entries(const char* p, bool outermost) {
+  for (p = skip_space(p); *p != '}'; p = skip_space(p)) {
     Value key;
-    if (!any_value(/*collect=*/false, key) || !entry(outermost, key)) return false;
+    p = any_value(p, /*collect=*/false, key);
+    if (p != nullptr) p = entry(p, outermost, key);
+    if (p == nullptr) return nullptr;
   }
-  ++p_;
   --depth_;
-  return true;
+  return p + 1;
 }
 
 // From behind a key to before the next one or the closing brace.
-bool Parser::entry(bool outermost, const Value& key) {
-  if (!key.hashable) return fail("a key that is no list or dictionary");
-  skip_space();
-  if (!at(':')) return fail("':' behind a key");
-  ++p_;
+const char* Parser::entry(const char* p, bool outermost, const Value& key) {
+  if (!key.hashable) return fail(p, "a key that is no list or dictionary");
+  p = skip_space(p);
+  if (*p != ':') return fail(p, "':' behind a key");
   const Key* wanted = outermost ? match(key) : nullptr;
   Value value;
-  if (!any_value(wanted != nullptr && wanted->lists, value)) return false;
+  p = any_value(skip_space(p + 1), wanted != nullptr && wanted->lists, value);
+  if (p == nullptr) return nullptr;
   if (wanted != nullptr) {
     for (size_t field : wanted->fields) values_[field] = value;
   }
-  skip_space();
-  if (at(',')) {
-    ++p_;
-    return true;
-  }
-  return at('}') || fail("',' or '}'");
+  p = skip_space(p);
+  if (*p == ',') return p + 1;
+  return *p == '}' ? p : fail(p, "',' or '}'");
 }
 
 const Key* Parser::match(const Value& key) {
@@ -114,96 +102,102 @@ const Key* Parser::match(const Value& key) {
 }
 
 // A dictionary or a set, which only what follows the first element tells apart.
-bool Parser::braces(Value& value) {
+const char* Parser::braces(const char* p, Value& value) {
   value.type = Type::kOther;
   value.hashable = false;
-  if (!open()) return false;
-  skip_space();
-  if (at('}')) return entries(/*outermost=*/false);
+  p = open(p);
+  if (p == nullptr) return nullptr;
+  p = skip_space(p);
+  if (*p == '}') return entries(p, /*outermost=*/false);
   Value element;
-  if (!any_value(/*collect=*/false, element)) return false;
-  skip_space();
-  if (at(':')) return entry(/*outermost=*/false, element) && entries(/*outermost=*/false);
-  for (; !at('}'); skip_space()) {
-    if (!element.hashable) return fail("a set of no lists or dictionaries");
-    if (!at(',')) return fail("',' or '}'");
-    ++p_;
-    skip_space();
-    if (!at('}') && !any_value(/*collect=*/false, element)) return false;
+  p = any_value(p, /*collect=*/false, element);
+  if (p == nullptr) return nullptr;
+  p = skip_space(p);
+  if (*p == ':') {
+    p = entry(p, /*outermost=*/false, element);
+    return p == nullptr ? nullptr : entries(p, /*outermost=*/false);
   }
-  ++p_;
+  return elements_of_set(p, element);
+}
+
+// From behind the first element of a set to behind its closing brace.
+const char* Parser::elements_of_set(const char* p, Value& element) {
+  while (true) {
+    if (!element.hashable) return fail(p, "a set of no lists or dictionaries");
+    if (*p == '}') break;
+    if (*p != ',') return fail(p, "',' or '}'");
+    p = skip_space(p + 1);
+    if (*p == '}') break;
+    p = any_value(p, /*collect=*/false, element);
+    if (p == nullptr) return nullptr;
+    p = skip_space(p);
+  }
   --depth_;
-  return element.hashable || fail("a set of no lists or dictionaries");
+  return p + 1;
 }
 
 // A list or a tuple, from its opening mark on.
-bool Parser::sequence(char close, bool collect, Value& value) {
-  if (!open()) return false;
+const char* Parser::sequence(const char* p, char close, bool collect, Value& value) {
+  p = open(p);
+  if (p == nullptr) return nullptr;
   value.type = Type::kList;
   value.hashable = close == ')';
-  value.first = texts_.size();
+  value.first = static_cast<uint32_t>(texts_.size());
   size_t count = 0;
-  bool comma = false;
-  for (skip_space(); !at(close); skip_space()) {
-    if (count > 0 && !comma) return fail("',' or the end of a list");
-    Text text;
-    if (plain_string(text)) {
-      if (collect) texts_.push_back(text);
-    } else {
-      Value element;
-      if (!any_value(/*collect=*/false, element)) return false;
-      value.hashable = value.hashable && element.hashable;
-      if (collect && element.type == Type::kText) texts_.push_back(element.text);
-    }
+  bool comma = true;
+  for (p = skip_space(p); *p != close; p = skip_space(p)) {
+    if (!comma) return fail(p, "',' or the end of a list");
+    Value element;
+    p = any_value(p, /*collect=*/false, element);
+    if (p == nullptr) return nullptr;
+    value.hashable = value.hashable && element.hashable;
+    if (collect && element.type == Type::kText) texts_.push_back(element.text);
     ++count;
-    skip_space();
-    comma = at(',');
-    if (comma) ++p_;
+    p = skip_space(p);
+    comma = *p == ',';
+    p += comma ? 1 : 0;
   }
-  if (close == ')' && count == 1 && !comma) return fail("a tuple, not a value in parentheses");
-  ++p_;
+  if (close == ')' && count == 1 && !comma) {
+    return fail(p, "a tuple, not a value in parentheses");
+  }
   --depth_;
-  value.count = texts_.size() - value.first;
-  return true;
+  value.count = static_cast<uint32_t>(texts_.size()) - value.first;
+  return p + 1;
 }
 
-bool Parser::any_value(bool collect, Value& value) {
-  skip_space();
-  if (p_ == end_) return fail("a value");
-  if (plain_string(value.text)) {
+// A value, from its first character on.
+const char* Parser::any_value(const char* p, bool collect, Value& value) {
+  const char* quote = p + (*p == 'u' ? 1 : 0);
+  if (is_quote(*quote)) {
     value.type = Type::kText;
-    return true;
+    return string(quote, /*raw=*/false, value.text);
   }
-  switch (*p_) {
-    case '\'':
-    case '"':
-      return string(/*raw=*/false, value);
+  switch (*p) {
     case '[':
-      return sequence(']', collect, value);
+      return sequence(p, ']', collect, value);
     case '(':
-      return sequence(')', collect, value);
+      return sequence(p, ')', collect, value);
     case '{':
-      return braces(value);
+      return braces(p, value);
     case '+':
     case '-':
     case '.':
-      return number(value);
+      return number(p, value);
     default:
-      return is_digit(*p_) ? number(value) : word(value);
+      return is_digit(*p) ? number(p, value) : word(p, value);
   }
 }
 
-bool Parser::word(Value& value) {
-  const char next = end_ - p_ > 1 ? p_[1] : '\0';
-  if (next == '\'' || next == '"') {
-    const bool raw = *p_ == 'r' || *p_ == 'R';
-    if (!raw && *p_ != 'u' && *p_ != 'U') return fail("a string without that prefix");
-    ++p_;
-    return string(raw, value);
+const char* Parser::word(const char* p, Value& value) {
+  if (*p != '\0' && is_quote(p[1])) {
+    const bool raw = *p == 'r' || *p == 'R';
+    if (!raw && *p != 'U') return fail(p, "a string without that prefix");
+    value.type = Type::kText;
+    return string(p + 1, raw, value.text);
   }
-  const char* stop = p_;
-  while (stop < end_ && is_word(*stop)) ++stop;
-  const std::string_view name(p_, static_cast<size_t>(stop - p_));
+  const char* stop = p;
+  while (is_word(*stop)) ++stop;
+  const std::string_view name(p, static_cast<size_t>(stop - p));
   if (name == "None") {
     value.type = Type::kNone;
   } else if (name == "True") {
@@ -211,96 +205,151 @@ bool Parser::word(Value& value) {
   } else if (name == "False") {
     value.type = Type::kFalse;
   } else {
-    return fail("a value");
+    return fail(p, "a value");
   }
-  p_ = stop;
-  return true;
+  return stop;
 }
 
-bool Parser::string(bool raw, Value& value) {
-  const char quote = *p_++;
-  value.type = Type::kText;
-  value.text = {p_, 0, false};
-  // The scan looks up to the end of the memory, so that it never has to look for the line's; what
-  // it finds beyond the line is no part of the string.
-  for (p_ = find_stop(p_, limit_, quote); p_ < end_; p_ = find_stop(p_, limit_, quote)) {
-    if (*p_ == quote) {
-      value.text.size = static_cast<size_t>(p_ - value.text.data);
-      ++p_;
-      return true;
-    }
-    if (end_ - p_ < 2) break;
-    if (raw) {
-      p_ += 2;
-    } else {
-      value.text.escaped = true;
-      if (!escape()) return false;
+// From the opening quote to behind the closing one.
+const char* Parser::string(const char* p, bool raw, Text& text) {
+  const char quote = *p++;
+  if (end_ - p >= 16) {
+    // Most strings are shorter than a block and have no escape.
+    const Stops stops = stops_in_16(p, quote, seen_);
+    if (const uint64_t any = stops.any(); (any & -any & stops.quotes) != 0) {
+      const auto size = static_cast<uint32_t>(__builtin_ctzll(any));
+      text = {p, size, false};
+      return p + size + 1;
     }
   }
-  p_ = end_;
-  return fail("a closing quote");
+  return long_string(p, quote, raw, text);
+}
+
+// From behind the opening quote to behind the closing one.
+const char* Parser::long_string(const char* start, char quote, bool raw, Text& text) {
+  bool escaped = false;
+  const char* p = start;
+  while (end_ - p >= 64) {
+    const char* block = p;
+    const Stops stops = stops_in_64(block, quote, seen_);
+    uint64_t left = stops.any();
+    for (p = block + 64; left != 0;
+         left = p - block < 64 ? left & (~uint64_t{0} << (p - block)) : 0) {
+      const uint64_t first = left & -left;
+      p = block + __builtin_ctzll(left);
+      if ((first & stops.slashes) == 0) return end_of_string(start, p, quote, raw, escaped, text);
+      p = escape(p, raw);
+      if (p == nullptr) return nullptr;
+      escaped = !raw;
+    }
+  }
+  return end_of_string(start, p, quote, raw, escaped, text);
+}
+
+// Goes on from `p` character by character.
+const char* Parser::end_of_string(const char* start, const char* p, char quote, bool raw,
+                                  bool escaped, Text& text) {
+  while (!at_end(p = find_stop(p, end_, quote, seen_))) {
+    if (*p == quote) {
+      text = {start, static_cast<uint32_t>(p - start), escaped};
+      return p + 1;
+    }
+    if (*p == '\\') {
+      p = escape(p, raw);
+      if (p == nullptr) return nullptr;
+      escaped = !raw;
+    } else if (*p == '\r') {
+      return refuse(p, "a carriage return within the line");
+    } else if (*p == '\0') {
+      return refuse(p, "a zero byte");
+    } else {
+      ++p;  // a tab, say
+    }
+  }
+  return fail(p, "a closing quote");
 }
 
 // Checks an escape and steps over it, so that resolving it later cannot fail.
-bool Parser::escape() {
-  const char c = p_[1];
-  if (c == 'N') return fail("an escape other than \\N");
-  const int count = c == 'x' ? 2 : c == 'u' ? 4 : c == 'U' ? 8 : 0;
-  if (count > 0) {
-    const int64_t code = hex_value(p_ + 2, end_, count);
-    if (code < 0 || code > kLastCode) return fail("a whole escape");
+const char* Parser::escape(const char* p, bool raw) {
+  const char c = p[1];
+  if (!raw && end_ - p >= 10) {
+    // Which escape comes next cannot be foretold, so that a branch on it would cost more.
+    const size_t needed = kHexDigits[static_cast<unsigned char>(c)];
+    if (needed < 8 && leading_hex(p + 2) >= needed) return p + 2 + needed;
   }
-  p_ += 2 + count;
-  return true;
+  // Where the line ends or may not hold what follows, the caller finds that.
+  if (c == '\n' || c == '\r' || c == '\0') return p + 1;
+  if (raw) return p + 2;
+  if (c == 'N') return fail(p, "an escape other than \\N");
+  const int digits = c == 'x' ? 2 : c == 'u' ? 4 : c == 'U' ? 8 : 0;
+  if (digits > 0) {
+    const int64_t code = hex_value(p + 2, end_, digits);
+    if (code < 0 || code > kLastCode) return fail(p, "a whole escape");
+  }
+  return p + 2 + digits;
 }
 
-bool Parser::digits() {
-  if (p_ == end_ || !is_digit(*p_)) return false;
-  while (p_ < end_ && (is_digit(*p_) || (*p_ == '_' && end_ - p_ > 1 && is_digit(p_[1])))) ++p_;
-  return true;
+// Behind the digits at `p`, single underscores between them; `p` itself where there is none.
+const char* Parser::digits(const char* p) const {
+  if (end_ - p >= 8) {
+    const size_t count = leading_digits(p);
+    if (count == 0) return p;
+    p += count;
+    if (count < 8 && *p != '_') return p;
+  } else if (!is_digit(*p)) {
+    return p;
+  }
+  while (is_digit(*p) || (*p == '_' && is_digit(p[1]) && is_digit(p[-1]))) ++p;
+  return p;
 }
 
-bool Parser::number(Value& value) {
+const char* Parser::number(const char* p, Value& value) {
   value.type = Type::kNumber;
-  if (at('+') || at('-')) {
-    value.negative = *p_++ == '-';
-    skip_space();
+  if (*p == '+' || *p == '-') {
+    value.negative = *p == '-';
+    p = skip_space(p + 1);
   }
-  const char* start = p_;
-  const bool whole = digits();
-  const char* whole_end = p_;
-  bool floating = at('.');
+  const char* start = p;
+  const char* whole_end = p = digits(p);
+  bool floating = *p == '.';
   if (floating) {
-    ++p_;
-    if (!digits() && !whole) return fail("a number");
-  } else if (!whole) {
-    return fail("a number");
+    const char* fraction = p + 1;
+    p = digits(fraction);
+    if (p == fraction && whole_end == start) return fail(p, "a number");
+  } else if (p == start) {
+    return fail(p, "a number");
   }
-  if (at('e') || at('E')) {
-    ++p_;
-    if (at('+') || at('-')) ++p_;
-    if (!digits()) return fail("an exponent");
+  if (*p == 'e' || *p == 'E') {
+    ++p;
+    p += *p == '+' || *p == '-' ? 1 : 0;
+    const char* exponent = p;
+    p = digits(p);
+    if (p == exponent) return fail(p, "an exponent");
     floating = true;
   }
-  if (p_ < end_ && is_word(*p_)) return fail("a decimal number");
-  if (!floating && *start == '0') {
+  if (is_word(*p)) return fail(p, "a decimal number");
+  if (!floating && *start == '0' && p - start > 1) {
     const bool zero = std::all_of(start, whole_end, [](char c) { return c == '0' || c == '_'; });
-    if (!zero) return fail("a number without leading zeros");
+    if (!zero) return fail(p, "a number without leading zeros");
   }
-  value.text = {start, static_cast<size_t>(p_ - start), false};
-  return true;
+  value.text = {start, static_cast<uint32_t>(p - start), false};
+  return p;
 }
 
-bool Parser::fail(const char* expected) {
-  if (p_ >= end_) {
-    reason_ = "unexpected end of input";
-    return false;
-  }
-  const auto* byte = reinterpret_cast<const unsigned char*>(p_);
+const char* Parser::fail(const char* p, const char* expected) {
+  if (at_end(p)) return refuse(p, "unexpected end of input");
+  const auto byte = static_cast<unsigned char>(*p);
   reason_ = std::string("expected ") + expected + ", got ";
-  reason_ += *byte >= 0x20 && *byte < 0x7F ? std::string("'") + *p_ + "'" : "a byte of no text";
-  reason_ += " at column " + std::to_string(p_ - begin_ + 1);
-  return false;
+  reason_ += byte >= 0x20 && byte < 0x7F ? std::string("'") + *p + "'" : "a byte of no text";
+  reason_ += " at column " + std::to_string(p - begin_ + 1);
+  position_ = p;
+  return nullptr;
+}
+
+const char* Parser::refuse(const char* p, const char* reason) {
+  reason_ = reason;
+  position_ = p;
+  return nullptr;
 }
 
 }  // namespace mfgan::literals

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "bind/keys.h"
 #include "bind/literals.h"
 #include "bind/text.h"
 
@@ -13,7 +14,7 @@ namespace mfgan::literals {
 
 struct Text {
   const char* data = nullptr;
-  size_t size = 0;
+  uint32_t size = 0;
   bool escaped = false;
 
   std::string_view view() const { return {data, size}; }
@@ -25,78 +26,63 @@ struct Value {
   Type type = Type::kAbsent;
   bool hashable = true;
   bool negative = false;  // kNumber
-  Text text;              // kText; the digits of kNumber
-  size_t first = 0;       // kList: its strings are texts[first .. first + count)
-  size_t count = 0;
-};
-
-// A key and the fields that want its value.
-struct Key {
-  std::string name;
-  std::vector<size_t> fields;
-  bool lists;  // whether one of them wants the strings of a list
-};
-
-class Keys {
- public:
-  explicit Keys(const std::vector<Field>& fields);
-
-  // The key of that name, or nullptr where no field wants it.
-  const Key* find(std::string_view name) const;
-
- private:
-  static constexpr uint32_t kNone = UINT32_MAX;
-
-  // The slot that holds the key, or the empty one where it would be.
-  size_t slot_of(std::string_view name) const;
-
-  std::vector<Key> keys_;
-  std::vector<uint32_t> slots_;  // open addressing, into keys_
-  size_t mask_ = 0;
+  uint32_t first = 0;     // kList: its strings are texts[first .. first + count)
+  uint32_t count = 0;
+  Text text;  // kText; the digits of kNumber
 };
 
 class Parser {
  public:
   explicit Parser(const std::vector<Field>& fields);
 
-  // Parses one line. `limit` is where the memory ends that holds it: scanning may look beyond the
-  // line, never beyond that. Returns whether the line is a dictionary; `reason()` says why not.
-  bool parse_line(std::string_view line, const char* limit);
+  enum class Line { kRecord, kBlank, kBad };
 
+  // Parses the line that begins at `begin` and ends before a newline or at `end`, which is at most
+  // 4 GiB away. A zero byte must stand at `end`: it belongs to no line, and saves a look at where
+  // the text ends before each of its characters.
+  Line parse_line(const char* begin, const char* end);
+
+  // How far the line last parsed was read: to its end, unless it is bad.
+  const char* position() const { return position_; }
   // The value of each field in the line last parsed.
   const std::vector<Value>& values() const { return values_; }
   const std::vector<Text>& texts() const { return texts_; }
+  // Why the line last parsed is bad.
   const std::string& reason() const { return reason_; }
 
  private:
-  bool entries(bool outermost);
-  bool entry(bool outermost, const Value& key);
-  bool braces(Value& value);
-  bool sequence(char close, bool collect, Value& value);
-  bool any_value(bool collect, Value& value);
-  bool word(Value& value);
-  bool string(bool raw, Value& value);
-  bool escape();
-  bool number(Value& value);
-  bool digits();
+  // Each of these reads from `p` on; it returns what it has come to, or nullptr after `fail`. The
+  // place is handed on rather than kept in a member, because the next step waits for it and memory
+  // is farther than a register.
+  const char* record(const char* p);
+  const char* open(const char* p);
+  const char* entries(const char* p, bool outermost);
+  const char* entry(const char* p, bool outermost, const Value& key);
+  const char* braces(const char* p, Value& value);
+  const char* elements_of_set(const char* p, Value& element);
+  const char* sequence(const char* p, char close, bool collect, Value& value);
+  const char* any_value(const char* p, bool collect, Value& value);
+  const char* word(const char* p, Value& value);
+  const char* string(const char* p, bool raw, Text& text);
+  const char* long_string(const char* start, char quote, bool raw, Text& text);
+  const char* end_of_string(const char* start, const char* p, char quote, bool raw, bool escaped,
+                            Text& text);
+  const char* escape(const char* p, bool raw);
+  const char* number(const char* p, Value& value);
+  const char* digits(const char* p) const;
 
-  void skip_space() {
-    while (p_ < end_ && *p_ <= ' ' && (*p_ == ' ' || *p_ == '\t' || *p_ == '\f')) ++p_;
+  static const char* skip_space(const char* p) {
+    while (*p == ' ' || *p == '\t' || *p == '\f') ++p;
+    return p;
   }
-  // A string without a backslash, as nearly all are; otherwise nothing is read.
-  bool plain_string(Text& text) {
-    const char* open = p_ + (at('u') ? 1 : 0);
-    if (open >= end_ || (*open != '\'' && *open != '"')) return false;
-    const char* close = find_stop(open + 1, limit_, *open);
-    if (close >= end_ || *close != *open) return false;
-    text = {open + 1, static_cast<size_t>(close - open - 1), false};
-    p_ = close + 1;
-    return true;
+  // Whether the line ends at `p`.
+  bool at_end(const char* p) const {
+    if (p == end_ || *p == '\n') return true;
+    return *p == '\r' && (p + 1 == end_ || p[1] == '\n');
   }
-  bool at(char c) const { return p_ < end_ && *p_ == c; }
-  bool open();
   const Key* match(const Value& key);
-  bool fail(const char* expected);
+  const char* fail(const char* p, const char* expected);
+  const char* refuse(const char* p, const char* reason);
 
   Keys keys_;
   std::vector<Value> values_;
@@ -104,9 +90,9 @@ class Parser {
   Bytes name_;  // a key with its escapes resolved
   std::string reason_;
   const char* begin_ = nullptr;
-  const char* p_ = nullptr;
   const char* end_ = nullptr;
-  const char* limit_ = nullptr;
+  const char* position_ = nullptr;
+  uint64_t seen_ = 0;  // not zero where its strings may hold more than ASCII
   int depth_ = 0;
 };
 

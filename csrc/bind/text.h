@@ -61,47 +61,105 @@ class Bytes {
   size_t capacity_ = 0;
 };
 
+constexpr uint64_t kHighBits = 0x8080808080808080u;
+
 inline uint64_t load8(const char* p) {
   uint64_t word;
   std::memcpy(&word, p, sizeof(word));
   return word;
 }
 
-// The high bit of each byte that is zero; bytes above the lowest such one may be wrong.
-inline uint64_t zero_bytes(uint64_t word) {
-  return (word - 0x0101010101010101u) & ~word & 0x8080808080808080u;
+inline uint32_t load4(const char* p) {
+  uint32_t word;
+  std::memcpy(&word, p, sizeof(word));
+  return word;
 }
 
-inline uint64_t all_bytes(char c) { return 0x0101010101010101u * static_cast<unsigned char>(c); }
+inline uint64_t all_bytes(int c) { return 0x0101010101010101u * static_cast<unsigned char>(c); }
 
-// The first quote or backslash at or after `p`, or `end`.
-inline const char* find_stop(const char* p, const char* end, char quote) {
-#if defined(__SSE2__)
-  const __m128i quotes = _mm_set1_epi8(quote), slashes = _mm_set1_epi8('\\');
-  for (; end - p >= 16; p += 16) {
-    const __m128i block = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-    const __m128i hit = _mm_or_si128(_mm_cmpeq_epi8(block, quotes), _mm_cmpeq_epi8(block, slashes));
-    const int mask = _mm_movemask_epi8(hit);
-    if (mask != 0) return p + __builtin_ctz(static_cast<unsigned>(mask));
-  }
-#elif __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-  const uint64_t quotes = all_bytes(quote), slashes = all_bytes('\\');
-  for (; end - p >= 8; p += 8) {
-    const uint64_t word = load8(p);
-    const uint64_t hit = zero_bytes(word ^ quotes) | zero_bytes(word ^ slashes);
-    if (hit != 0) return p + (__builtin_ctzll(hit) >> 3);
-  }
+// Eight bytes, the first of them lowest.
+inline uint64_t load8_in_order(const char* p) {
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+  return __builtin_bswap64(load8(p));
+#else
+  return load8(p);
 #endif
-  while (p < end && *p != quote && *p != '\\') ++p;
-  return p;
 }
 
-inline bool is_ascii(std::string_view text) {
-  const char *p = text.data(), *end = p + text.size();
-  uint64_t seen = 0;
-  for (; end - p >= 8; p += 8) seen |= load8(p);
-  for (; p < end; ++p) seen |= static_cast<unsigned char>(*p);
-  return (seen & 0x8080808080808080u) == 0;
+// The high bit of each byte that is less than `bound`, at most 0x80.
+inline uint64_t bytes_below(uint64_t word, int bound) {
+  return ~((word & ~kHighBits) + all_bytes(0x80 - bound)) & ~word & kHighBits;
+}
+
+inline uint64_t digit_bytes(uint64_t word) { return bytes_below(word ^ all_bytes('0'), 10); }
+
+inline uint64_t hex_bytes(uint64_t word) {
+  // a to f, and A to F, become 1 to 6.
+  const uint64_t letter = (word | all_bytes(0x20)) ^ all_bytes(0x60);
+  return digit_bytes(word) | (bytes_below(letter, 7) & ~bytes_below(letter, 1));
+}
+
+// How many bytes come before the first whose high bit is clear in `marks`.
+inline size_t leading(uint64_t marks) {
+  const uint64_t other = ~marks & kHighBits;
+  return other == 0 ? 8 : static_cast<size_t>(__builtin_ctzll(other)) >> 3;
+}
+
+// How many of the eight bytes at `p` are digits, before the first that is none.
+inline size_t leading_digits(const char* p) { return leading(digit_bytes(load8_in_order(p))); }
+inline size_t leading_hex(const char* p) { return leading(hex_bytes(load8_in_order(p))); }
+
+// Where in a block of text a string may stop, a bit a byte, the first lowest.
+struct Stops {
+  uint64_t quotes = 0, slashes = 0, controls = 0;
+
+  uint64_t any() const { return quotes | slashes | controls; }
+};
+
+#if defined(__SSE2__)
+inline uint64_t bits(__m128i bytes) { return static_cast<uint64_t>(_mm_movemask_epi8(bytes)); }
+
+// Whether some of sixteen bytes is no ASCII is added to `seen`.
+inline Stops stops_in_16(const char* p, char quote, uint64_t& seen) {
+  const __m128i block = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  const __m128i control = _mm_cmpeq_epi8(_mm_min_epu8(block, _mm_set1_epi8(0x1F)), block);
+  seen |= bits(block);
+  return {bits(_mm_cmpeq_epi8(block, _mm_set1_epi8(quote))),
+          bits(_mm_cmpeq_epi8(block, _mm_set1_epi8('\\'))), bits(control)};
+}
+#else
+inline Stops stops_in_16(const char* p, char quote, uint64_t& seen) {
+  Stops stops;
+  for (int i = 0; i < 16; ++i) {
+    const auto byte = static_cast<unsigned char>(p[i]);
+    seen |= byte >> 7;
+    stops.quotes |= uint64_t{p[i] == quote} << i;
+    stops.slashes |= uint64_t{p[i] == '\\'} << i;
+    stops.controls |= uint64_t{byte < 0x20} << i;
+  }
+  return stops;
+}
+#endif
+
+inline Stops stops_in_64(const char* p, char quote, uint64_t& seen) {
+  Stops stops;
+  for (int i = 0; i < 64; i += 16) {
+    const Stops part = stops_in_16(p + i, quote, seen);
+    stops.quotes |= part.quotes << i;
+    stops.slashes |= part.slashes << i;
+    stops.controls |= part.controls << i;
+  }
+  return stops;
+}
+
+// The first quote, backslash or control character from `p` on, or `end`.
+inline const char* find_stop(const char* p, const char* end, char quote, uint64_t& seen) {
+  for (; p < end; ++p) {
+    const auto byte = static_cast<unsigned char>(*p);
+    seen |= byte >> 7;
+    if (byte < 0x20 || *p == quote || *p == '\\') return p;
+  }
+  return p;
 }
 
 bool is_utf8(std::string_view text);
