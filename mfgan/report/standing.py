@@ -15,13 +15,12 @@ from mfgan.evaluation.result import Evaluation
 from mfgan.evaluation.scorers import GeneratorScorer
 from mfgan.evaluation.significance import Comparison, compare
 from mfgan.training.run import Run
-from mfgan.training.stages import STAGE_NAMES
+from mfgan.training.stages import CONTROL_STAGE, STAGE_NAMES
 
 if TYPE_CHECKING:
     from mfgan.data.dataset import PreparedDataset, Split
 
 Kind = Literal["baseline", "stage", "control"]
-CONTROL_STAGE = "continue-mle"
 COMPARED = ("HR@10", "NDCG@10", "MRR")
 
 

@@ -14,7 +14,7 @@ from mfgan.errors import MfganError, nearest
 from mfgan.files import atomic_file, read_json, write_json
 from mfgan.training.checkpoint import CheckpointStore, load_model
 from mfgan.training.stage import StageContext
-from mfgan.training.stages import STAGE_NAMES
+from mfgan.training.stages import CONTROL_STAGE, STAGE_NAMES
 
 if TYPE_CHECKING:
     from mfgan.models.discriminator import Discriminators
@@ -154,7 +154,8 @@ class Run:
 
         Args:
             model: ``generator`` or ``discriminators``.
-            stage: The last stage to look at; all where None.
+            stage: The last stage to look at. All where None, but the likelihood's control only
+                where no adversarial stage has finished.
 
         Raises:
             MfganError: There is no such stage, or it is not finished.
@@ -167,6 +168,8 @@ class Run:
                     f"got {stage!r}{nearest(stage, stages)}"
                 )
             stages = stages[: stages.index(stage) + 1]
+        elif "adversarial" in stages:
+            stages = [name for name in stages if name != CONTROL_STAGE]
         for name in reversed(stages):
             path = self.store(name).best_path()
             if path is not None and (path / f"{model}.safetensors").exists():

@@ -15,6 +15,8 @@ _CLASSES = {
 }
 # In the order in which one hands its models on to the next.
 STAGE_NAMES = tuple(_CLASSES)
+# Trains in the adversarial stage's place, to be compared with it.
+CONTROL_STAGE = "continue-mle"
 
 
 def stage_class(name: str) -> type[Stage]:
@@ -43,10 +45,10 @@ def stages_of(stage: str, objective: Objective) -> list[str]:
         MfganError: There is no such stage.
     """
     if stage == "all" and objective == "mle":
-        return ["pretrain-generator", "continue-mle"]
+        return ["pretrain-generator", CONTROL_STAGE]
     if stage == "all":
-        return [name for name in STAGE_NAMES if name != "continue-mle"]
+        return [name for name in STAGE_NAMES if name != CONTROL_STAGE]
     if stage == "adversarial" and objective == "mle":
-        return ["continue-mle"]
+        return [CONTROL_STAGE]
     stage_class(stage)
     return [stage]
