@@ -6,54 +6,11 @@
 
 namespace mfgan::gpu {
 
-constexpr float kLog2E = 1.4426950408889634f;
-constexpr float kLn2 = 0.6931471805599453f;
-
 template <typename Arithmetic, int kDim, int kWarps, int kColumns>
 constexpr size_t attention_forward_shared_bytes() {
   constexpr int kTiles = kWarps * kWarpRows + 2 * 2 * kColumns;
   return sizeof(typename Arithmetic::Value) * kTiles * kRowStride<Arithmetic, kDim>;
 }
-
-// The running softmax of a warp's 16 rows; a lane keeps two of them.
-template <int kDim>
-struct OnlineSoftmax {
-  float acc[kDim / 8][4] = {};
-  float peak[2] = {-INFINITY, -INFINITY};
-  float total[2] = {};
-
-  // Turns logits (in units of log 2, -inf where masked) into weights and rescales what came before.
-  template <int kTiles>
-  __device__ __forceinline__ void step(float (&logits)[kTiles][4]) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float highest = peak[half];
-#pragma unroll
-      for (int n = 0; n < kTiles; ++n) {
-        highest = fmaxf(highest, fmaxf(logits[n][2 * half], logits[n][2 * half + 1]));
-      }
-      highest = quad_max(highest);
-      // A row that has seen no key yet has no peak to subtract.
-      const float base = highest == -INFINITY ? 0.0f : highest;
-      const float rescale = exp2f(peak[half] - base);
-      peak[half] = highest;
-      total[half] *= rescale;
-#pragma unroll
-      for (int d = 0; d < kDim / 8; ++d) {
-        acc[d][2 * half] *= rescale;
-        acc[d][2 * half + 1] *= rescale;
-      }
-#pragma unroll
-      for (int n = 0; n < kTiles; ++n) {
-#pragma unroll
-        for (int e = 2 * half; e < 2 * half + 2; ++e) {
-          logits[n][e] = exp2f(logits[n][e] - base);
-          total[half] += logits[n][e];
-        }
-      }
-    }
-  }
-};
 
 // Grid: (blocks of rows, heads). Each warp owns 16 query rows; the block walks over the keys that
 // any of its rows may see, in tiles of kColumns that are fetched one ahead.

@@ -7,7 +7,7 @@
 #pragma once
 
 #include "kernels/attention_params.h"
-#include "kernels/products.cuh"
+#include "kernels/softmax.cuh"
 #include "rng.h"
 
 namespace mfgan::gpu {
@@ -57,14 +57,6 @@ __device__ __forceinline__ void load_tile(typename Arithmetic::Value* tile,
   }
 }
 
-// Where an accumulator's element stands in its 16 x 8 n tile.
-__device__ __forceinline__ int element_row(int element) {
-  return lane_index() / 4 + element / 2 * 8;
-}
-__device__ __forceinline__ int element_column(int tile, int element) {
-  return tile * 8 + lane_index() % 4 * 2 + element % 2;
-}
-
 // Whether `query` sees `key`; `session` is the one of either of the two.
 __device__ __forceinline__ bool sees(bool causal, int64_t query, int64_t key,
                                      const Bounds& session) {
@@ -100,16 +92,6 @@ __device__ __forceinline__ void store_rows(Value* out, const float (&acc)[kDim /
       }
     }
   }
-}
-
-// Sums or maximises over the four lanes that share a row.
-__device__ __forceinline__ float quad_sum(float x) {
-  x += __shfl_xor_sync(0xffffffffu, x, 1);
-  return x + __shfl_xor_sync(0xffffffffu, x, 2);
-}
-__device__ __forceinline__ float quad_max(float x) {
-  x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
-  return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
 }
 
 }  // namespace mfgan::gpu

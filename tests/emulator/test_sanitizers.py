@@ -67,7 +67,7 @@ BUGS = {
         ("forward", "lazy"),
     ),
     "a shuffle of half a warp": Bug(
-        "kernels/attention_tile.cuh",
+        "kernels/softmax.cuh",
         "x += __shfl_xor_sync(0xffffffffu, x, 1);",
         "x += __shfl_xor_sync(0x0000ffffu, x, 1);",
         "attention_none",
