@@ -1,8 +1,9 @@
 """Builds the compiled parts by CMake: CMakeLists.txt is the one build definition, this runs it.
 
 Switches, all environment variables: ``MFGAN_NO_EXT=1`` builds nothing, ``MFGAN_CUDA`` is AUTO, ON
-or OFF, ``MFGAN_EMULATOR`` ON builds the CUDA kernels for the CPU as well (the tests use it),
-``MFGAN_BUILD_TYPE`` is a CMake build type, ``MAX_JOBS`` the parallel jobs.
+or OFF, ``MFGAN_CUDA_ARCH`` the GPUs to build for as CMake writes them, ``MFGAN_EMULATOR`` ON builds
+the CUDA kernels for the CPU as well (the tests use it), ``MFGAN_BUILD_TYPE`` is a CMake build type,
+``MAX_JOBS`` the parallel jobs.
 """
 
 import importlib.machinery
@@ -60,6 +61,8 @@ class CMakeBuild(build_ext):
             f"-DMFGAN_EMULATOR={os.environ.get('MFGAN_EMULATOR', 'OFF')}",
             f"-DCMAKE_BUILD_TYPE={os.environ.get('MFGAN_BUILD_TYPE', 'Release')}",
         ]
+        if "MFGAN_CUDA_ARCH" in os.environ:
+            configure.append(f"-DMFGAN_CUDA_ARCH={os.environ['MFGAN_CUDA_ARCH']}")
         try:
             import pybind11
 

@@ -1,14 +1,16 @@
 """Batches of sessions out of a prepared data set: shuffled for training, in order for scoring."""
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
 from mfgan.data.batch import JaggedBatch
-from mfgan.data.dataset import HistorySplit, PreparedDataset
 from mfgan.data.packing import count_up, cut_by_budget, gather_slices
 from mfgan.errors import MfganError
+
+if TYPE_CHECKING:
+    from mfgan.data.dataset import HistorySplit, PreparedDataset
 
 _SHUFFLE = 101  # tells this use of a seed from every other one
 
@@ -42,7 +44,7 @@ class TrainingBatches:
 
     def __init__(
         self,
-        dataset: PreparedDataset,
+        dataset: "PreparedDataset",
         *,
         max_len: int,
         batch_size: int | None = None,
@@ -125,9 +127,9 @@ class EpochBatches(Sequence[JaggedBatch]):
 
 
 def history_batches(
-    dataset: PreparedDataset,
+    dataset: "PreparedDataset",
     users: np.ndarray,
-    split: HistorySplit,
+    split: "HistorySplit",
     *,
     max_len: int,
     batch_size: int,
@@ -160,7 +162,7 @@ def history_batches(
         yield _pack(dataset, starts[part], ends[part], users[part], has_targets=False)
 
 
-def _checked(dataset: PreparedDataset, users: np.ndarray) -> np.ndarray:
+def _checked(dataset: "PreparedDataset", users: np.ndarray) -> np.ndarray:
     users = np.asarray(users, np.int64)
     wrong = users[(users < 0) | (users >= dataset.num_users)]
     if len(wrong):
@@ -171,7 +173,7 @@ def _checked(dataset: PreparedDataset, users: np.ndarray) -> np.ndarray:
 
 
 def _pack(
-    dataset: PreparedDataset,
+    dataset: "PreparedDataset",
     starts: np.ndarray,
     ends: np.ndarray,
     users: np.ndarray,

@@ -8,19 +8,21 @@ do not depend on the position either: they are made once an item, and ``factor_s
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mfgan.config import DiscriminatorConfig
-from mfgan.data.batch import JaggedBatch
-from mfgan.data.factors import Factor
 from mfgan.errors import MfganError
 from mfgan.models.expanded import expanded_score
 from mfgan.models.factor_embedding import FactorEmbedding
 from mfgan.ops import dropout_residual, factor_score
+
+if TYPE_CHECKING:
+    from mfgan.config import DiscriminatorConfig
+    from mfgan.data.batch import JaggedBatch
+    from mfgan.data.factors import Factor
 
 _SCORE_SITES = 3  # places at which `factor_score` draws; the item vectors' dropout is the next
 
@@ -69,7 +71,7 @@ class Discriminators(nn.Module):
     """
 
     def __init__(
-        self, config: DiscriminatorConfig, factors: Sequence[Factor], *, seed: int = 0
+        self, config: "DiscriminatorConfig", factors: "Sequence[Factor]", *, seed: int = 0
     ) -> None:
         super().__init__()
         chosen = choose_factors(config, factors)
@@ -99,7 +101,7 @@ class Discriminators(nn.Module):
 
     def forward(
         self,
-        batch: JaggedBatch,
+        batch: "JaggedBatch",
         positions: Tensor,
         candidates: Tensor,
         *,
@@ -155,7 +157,7 @@ class Discriminators(nn.Module):
     def score_expanded(
         self,
         vectors: Tensor,
-        batch: JaggedBatch,
+        batch: "JaggedBatch",
         positions: Tensor,
         history_rows: Tensor,
         candidate_rows: Tensor,
@@ -256,7 +258,7 @@ class Discriminators(nn.Module):
                 self.head_weight[factor].normal_(0.0, 0.02, generator=rng)
 
 
-def choose_factors(config: DiscriminatorConfig, factors: Sequence[Factor]) -> list[Factor]:
+def choose_factors(config: "DiscriminatorConfig", factors: "Sequence[Factor]") -> "list[Factor]":
     """The factors that the configuration names, in its order; all of them where it names none.
 
     Raises:

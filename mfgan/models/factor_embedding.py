@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mfgan.data.factors import Factor
+if TYPE_CHECKING:
+    from mfgan.data.factors import Factor
 
 
 class FactorEmbedding(nn.Module):
@@ -32,7 +34,7 @@ class FactorEmbedding(nn.Module):
     bag_offsets: Tensor
     dense_values: Tensor
 
-    def __init__(self, factors: Sequence[Factor], hidden_dim: int, *, init_scale: float) -> None:
+    def __init__(self, factors: "Sequence[Factor]", hidden_dim: int, *, init_scale: float) -> None:
         super().__init__()
         tabled = [factor for factor in factors if factor.kind != "dense"]
         dense = [factor for factor in factors if factor.kind == "dense"]
@@ -116,11 +118,11 @@ class FactorEmbedding(nn.Module):
         return self.bag_values[within + (starts - offsets[:-1]).repeat_interleave(lengths)], offsets
 
 
-def _num_rows(factor: Factor) -> int:
+def _num_rows(factor: "Factor") -> int:
     return len(factor.values) if factor.offsets is None else len(factor.offsets) - 1
 
 
-def _bags(factors: Sequence[Factor], bounds: Sequence[int]) -> tuple[Tensor, Tensor]:
+def _bags(factors: "Sequence[Factor]", bounds: Sequence[int]) -> tuple[Tensor, Tensor]:
     """The values of every (factor, item), end to end, as rows of the common table."""
     values: list[np.ndarray] = [np.zeros(0, np.int64)]
     lengths: list[np.ndarray] = [np.zeros(0, np.int64)]
@@ -134,7 +136,7 @@ def _bags(factors: Sequence[Factor], bounds: Sequence[int]) -> tuple[Tensor, Ten
     return torch.from_numpy(np.concatenate(values)), torch.from_numpy(offsets)
 
 
-def _stacked_dense(factors: Sequence[Factor]) -> Tensor:
+def _stacked_dense(factors: "Sequence[Factor]") -> Tensor:
     if not factors:
         return torch.zeros(0, 0)
     stacked = np.concatenate([np.asarray(factor.values, np.float32) for factor in factors], axis=1)

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mfgan.config import GeneratorConfig
 from mfgan.models.layers import Block, make_norm
 from mfgan.ops import dropout_residual
 
 if TYPE_CHECKING:
+    from mfgan.config import GeneratorConfig
     from mfgan.data.batch import JaggedBatch
 
 
@@ -31,7 +31,7 @@ class Generator(nn.Module):
         torch.Size([21, 8])
     """
 
-    def __init__(self, config: GeneratorConfig, num_items: int, *, seed: int = 0) -> None:
+    def __init__(self, config: "GeneratorConfig", num_items: int, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
         self.num_items = num_items

@@ -1,11 +1,15 @@
 """The parts of a transformer over packed sessions: no padding, dropout from one counter."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mfgan.config import GeneratorConfig
 from mfgan.ops import dropout_residual, varlen_attention
+
+if TYPE_CHECKING:
+    from mfgan.config import GeneratorConfig
 
 # Places that draw in one block, in the order in which they do.
 _SITES_PER_BLOCK = 3
@@ -14,7 +18,7 @@ _SITES_PER_BLOCK = 3
 class SelfAttention(nn.Module):
     """Causal multi-head self-attention with one projection for queries, keys and values."""
 
-    def __init__(self, config: GeneratorConfig) -> None:
+    def __init__(self, config: "GeneratorConfig") -> None:
         super().__init__()
         self.num_heads = config.num_heads
         self.dropout_p = config.attention_dropout
@@ -68,7 +72,7 @@ class SelfAttention(nn.Module):
 class FeedForward(nn.Module):
     """Two linear maps with an activation, or a gate (SwiGLU, Shazeer 2020), between them."""
 
-    def __init__(self, config: GeneratorConfig) -> None:
+    def __init__(self, config: "GeneratorConfig") -> None:
         super().__init__()
         inner = max(1, round(config.hidden_dim * config.ff_multiple))
         self.activation = config.activation
@@ -90,7 +94,7 @@ class FeedForward(nn.Module):
         return mapped
 
 
-def make_norm(config: GeneratorConfig) -> nn.Module:
+def make_norm(config: "GeneratorConfig") -> nn.Module:
     """The norm that the settings name."""
     if config.norm == "rms":
         return nn.RMSNorm(config.hidden_dim, eps=1e-6)
@@ -100,7 +104,7 @@ def make_norm(config: GeneratorConfig) -> nn.Module:
 class Block(nn.Module):
     """Attention, then feed-forward, each with dropout, residual and a norm before or after it."""
 
-    def __init__(self, config: GeneratorConfig, place: int) -> None:
+    def __init__(self, config: "GeneratorConfig", place: int) -> None:
         super().__init__()
         self.attention = SelfAttention(config)
         self.attention_norm = make_norm(config)

@@ -2,19 +2,21 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mfgan.config import PretrainDiscriminatorConfig, SampleConfig
 from mfgan.data.batch import JaggedBatch
-from mfgan.data.batching import history_batches
-from mfgan.data.dataset import PreparedDataset
 from mfgan.models.discriminator import Discriminators, combine
 from mfgan.models.generator import Generator
 from mfgan.training.candidates import choose_positions, draw_candidates
+
+if TYPE_CHECKING:
+    from mfgan.config import PretrainDiscriminatorConfig, SampleConfig
+    from mfgan.data.dataset import PreparedDataset
 
 _CALIBRATION_BINS = 15
 
@@ -39,7 +41,7 @@ class Trials:
 def draw_trials(
     generator: Generator,
     batch: JaggedBatch,
-    settings: SampleConfig,
+    settings: "SampleConfig",
     *,
     numpy_rng: np.random.Generator,
     rng: torch.Generator,
@@ -70,7 +72,7 @@ def _trials(
     batch: JaggedBatch,
     positions: Tensor,
     real: Tensor,
-    settings: SampleConfig,
+    settings: "SampleConfig",
     rng: torch.Generator,
 ) -> Trials:
     with torch.no_grad():
@@ -88,7 +90,7 @@ def _trials(
 
 
 def judging_loss(
-    discriminators: Discriminators, logits: Tensor, settings: PretrainDiscriminatorConfig
+    discriminators: Discriminators, logits: Tensor, settings: "PretrainDiscriminatorConfig"
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """What the discriminators lose on trials, summed over factors.
 
@@ -144,8 +146,8 @@ def by_factor(figures: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, 
 
 def heldout_trials(
     generator: Generator,
-    dataset: PreparedDataset,
-    settings: SampleConfig,
+    dataset: "PreparedDataset",
+    settings: "SampleConfig",
     *,
     users: np.ndarray,
     batch_size: int,
@@ -164,6 +166,8 @@ def heldout_trials(
     Yields:
         One position a user: the end of the history before the validation item.
     """
+    from mfgan.data.batching import history_batches
+
     places = dataset.offsets[users] + dataset.validation[users]
     targets = torch.from_numpy(np.asarray(dataset.items[places], np.int64))
     device = generator.item_embedding.device

@@ -3,17 +3,20 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
-from mfgan.config import OptimizerConfig
+if TYPE_CHECKING:
+    from mfgan.config import OptimizerConfig
+
 
 _EPS = 1e-8
 
 
-def learning_rate_at(config: OptimizerConfig, step: int, total_steps: int) -> float:
+def learning_rate_at(config: "OptimizerConfig", step: int, total_steps: int) -> float:
     """The learning rate of a step: linear warm-up, then constant or half a cosine.
 
     Args:
@@ -47,7 +50,7 @@ class Optimizer:
     """
 
     def __init__(
-        self, parameters: Mapping[str, nn.Parameter], config: OptimizerConfig, *, total_steps: int
+        self, parameters: Mapping[str, nn.Parameter], config: "OptimizerConfig", *, total_steps: int
     ) -> None:
         self.parameters = dict(parameters)
         self.config = config
