@@ -40,7 +40,7 @@ def test_negatives(compare, tmp_path):
     batches = TrainingBatches(dataset, max_len=MAX_LEN, batch_size=BATCH, seed=0)
     sampler = NegativeSampler(dataset, seed=0)
     epochs = 8
-    wanted = int(batches.lengths.sum()) * epochs
+    wanted = int(batches.sessions(0).lengths.sum()) * epochs
     histories = [dataset.train_history(user).tolist() for user in range(dataset.num_users)]
 
     def ours() -> None:

@@ -131,6 +131,10 @@ class StageConfig(Section):
     token_budget: int = Field(
         default=0, ge=0, description="tokens a batch instead of sessions; 0: sessions"
     )
+    history: Literal["last", "windows"] = Field(
+        default="last",
+        description="of histories longer than max_len, an epoch has the end, or all in windows",
+    )
     evaluate_every: int = Field(default=1, ge=1, description="epochs between two validations")
     patience: int = Field(
         default=0, ge=0, description="validations without a new best that end it; 0: never"

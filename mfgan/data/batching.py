@@ -1,6 +1,7 @@
 """Batches of sessions out of a prepared data set: shuffled for training, in order for scoring."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
@@ -12,16 +13,45 @@ from mfgan.errors import MfganError
 if TYPE_CHECKING:
     from mfgan.data.dataset import HistorySplit, PreparedDataset
 
-_SHUFFLE = 101  # tells this use of a seed from every other one
+_SHUFFLE, _CUT = 101, 102  # tell these uses of a seed from every other one
+
+History = Literal["last", "windows"]
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """Where the inputs of sessions stand in the data set's long arrays.
+
+    Args:
+        users: ``(num_sessions,)`` user_idx.
+        starts: ``(num_sessions,)`` int64, the first input's place.
+        ends: ``(num_sessions,)`` int64, one past the last input's.
+    """
+
+    users: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def __getitem__(self, chosen: np.ndarray) -> "Sessions":
+        return Sessions(self.users[chosen], self.starts[chosen], self.ends[chosen])
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """``(num_sessions,)`` inputs of each."""
+        lengths: np.ndarray = self.ends - self.starts
+        return lengths
 
 
 class TrainingBatches:
     """The training sessions of a data set, packed into batches.
 
     Batch ``i`` of epoch ``e`` depends on ``(seed, e, i)`` alone, so that training may stop and go
-    on at any batch. A session is the last ``max_len + 1`` interactions of a user's training part:
-    all but the last are inputs, all but the first are targets. Users with fewer than two training
-    interactions have no session.
+    on at any batch. A session is ``max_len + 1`` interactions of a user's training part, or all of
+    a shorter one: all but the last are inputs, all but the first are targets. Users with fewer than
+    two training interactions have no session.
 
     Args:
         dataset: The prepared data set.
@@ -30,6 +60,9 @@ class TrainingBatches:
         token_budget: Most tokens a batch; a longer session stands alone. One of the two is given.
         seed: Seed of the order.
         users: ``(n,)`` user_idx to train on; all of them where None.
+        history: What of a longer training part an epoch has: ``"last"`` its last interactions;
+            ``"windows"`` all of it, in as few sessions as hold it, cut at places drawn anew each
+            epoch. Each epoch has the same number of sessions.
         order: ``"shuffled"`` mixes lengths; ``"by-length"`` puts sessions of like length into one
             batch and shuffles the batches.
 
@@ -51,6 +84,7 @@ class TrainingBatches:
         token_budget: int | None = None,
         seed: int,
         users: np.ndarray | None = None,
+        history: History = "last",
         order: Literal["shuffled", "by-length"] = "shuffled",
     ) -> None:
         if max_len < 1:
@@ -60,6 +94,10 @@ class TrainingBatches:
         size = batch_size if batch_size is not None else token_budget
         if size is not None and size < 1:
             raise MfganError(f"TrainingBatches: a batch must hold at least 1, got {size}")
+        if history not in ("last", "windows"):
+            raise MfganError(
+                f"TrainingBatches: history must be 'last' or 'windows', got {history!r}"
+            )
         if order not in ("shuffled", "by-length"):
             raise MfganError(
                 f"TrainingBatches: order must be 'shuffled' or 'by-length', got {order!r}"
@@ -72,43 +110,57 @@ class TrainingBatches:
             )
         self.dataset, self.max_len, self.seed = dataset, max_len, seed
         self._batch_size, self._token_budget, self._order = batch_size, token_budget, order
-        self.lengths = np.minimum(dataset.train_end[self.users] - 1, max_len)
-        self._ends = dataset.offsets[self.users] + dataset.train_end[self.users] - 1
+        self._history = history
+
+    def sessions(self, epoch: int) -> Sessions:
+        """The sessions of one epoch, user by user and in the order of time."""
+        starts = self.dataset.offsets[self.users]
+        ends = starts + self.dataset.train_end[self.users] - 1
+        if self._history == "last":
+            return Sessions(self.users, np.maximum(starts, ends - self.max_len), ends)
+        counts = -(-(ends - starts) // self.max_len)
+        # The first window begins up to ``slack`` places before the history, which moves every cut.
+        slack = counts * self.max_len - (ends - starts)
+        shifts = np.random.default_rng([self.seed, _CUT, epoch]).integers(0, slack + 1)
+        shifts = np.where(counts > 1, shifts, 0)
+        turns = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
+        begins = np.repeat(starts - shifts, counts) + turns * self.max_len
+        return Sessions(
+            np.repeat(self.users, counts),
+            np.maximum(begins, np.repeat(starts, counts)),
+            np.minimum(begins + self.max_len, np.repeat(ends, counts)),
+        )
 
     def epoch(self, epoch: int) -> "EpochBatches":
         """The batches of one epoch, random access."""
         rng = np.random.default_rng([self.seed, _SHUFFLE, epoch])
-        order = rng.permutation(len(self.users))
+        sessions = self.sessions(epoch)
+        order = rng.permutation(len(sessions))
         if self._order == "by-length":
-            order = order[np.argsort(self.lengths[order], kind="stable")]
+            order = order[np.argsort(sessions.lengths[order], kind="stable")]
+        sessions = sessions[order]
         if self._token_budget is not None:
-            bounds = cut_by_budget(self.lengths[order], self._token_budget)
+            bounds = cut_by_budget(sessions.lengths, self._token_budget)
         else:
-            bounds = np.append(np.arange(0, len(order), self._batch_size), len(order))
+            bounds = np.append(np.arange(0, len(sessions), self._batch_size), len(sessions))
         turns = np.arange(len(bounds) - 1)
         if self._order == "by-length":
             turns = rng.permutation(len(turns))
-        return EpochBatches(self, order, bounds, turns)
+        return EpochBatches(self, sessions, bounds, turns)
 
-    def pack(self, sessions: np.ndarray) -> JaggedBatch:
-        """One batch of the sessions at these places of ``self.users``."""
-        ends = self._ends[sessions]
-        return _pack(
-            self.dataset,
-            ends - self.lengths[sessions],
-            ends,
-            self.users[sessions],
-            has_targets=True,
-        )
+    def pack(self, sessions: Sessions) -> JaggedBatch:
+        """One batch of these sessions, with targets."""
+        starts, ends, users = sessions.starts, sessions.ends, sessions.users
+        return _pack(self.dataset, starts, ends, users, has_targets=True)
 
 
 class EpochBatches(Sequence[JaggedBatch]):
     """The batches of one epoch; each is packed when it is asked for."""
 
     def __init__(
-        self, batches: TrainingBatches, order: np.ndarray, bounds: np.ndarray, turns: np.ndarray
+        self, batches: TrainingBatches, sessions: Sessions, bounds: np.ndarray, turns: np.ndarray
     ) -> None:
-        self._batches, self._order, self._bounds, self._turns = batches, order, bounds, turns
+        self._batches, self._sessions, self._bounds, self._turns = batches, sessions, bounds, turns
 
     def __len__(self) -> int:
         return len(self._turns)
@@ -123,7 +175,8 @@ class EpochBatches(Sequence[JaggedBatch]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"batch must be within the epoch's {len(self)}, got {index}")
         turn = self._turns[index]
-        return self._batches.pack(self._order[self._bounds[turn] : self._bounds[turn + 1]])
+        chosen = np.arange(self._bounds[turn], self._bounds[turn + 1])
+        return self._batches.pack(self._sessions[chosen])
 
 
 def history_batches(

@@ -75,6 +75,41 @@ def test_batches_by_length_hold_sessions_of_like_length(dataset):
     assert all(high <= low for (_, high), (low, _) in pairwise(spans))
 
 
+@pytest.mark.parametrize("max_len", [1, 2, 3, 7])
+def test_windows_cover_each_training_part_once_and_move(dataset, max_len):
+    batches = TrainingBatches(dataset, max_len=max_len, batch_size=7, seed=5, history="windows")
+    cuts, sessions = {}, set()
+    for epoch in range(8):
+        inputs, targets = {}, {}
+        for batch in batches.epoch(epoch):
+            assert batch.max_seqlen <= max_len
+            assert batch.offsets.diff().min() >= 1
+            for s, user in enumerate(batch.users.tolist()):
+                part = slice(int(batch.offsets[s]), int(batch.offsets[s + 1]))
+                assert batch.positions[part].tolist() == list(range(part.stop - part.start))
+                times = batch.timestamps[part].tolist()
+                assert times == sorted(times)
+                inputs.setdefault(user, []).extend(batch.items[part].tolist())
+                targets.setdefault(user, []).extend(batch.targets[part].tolist())
+        found = batches.sessions(epoch)
+        sessions.add(len(found))
+        for user in range(dataset.num_users):
+            history = dataset.train_history(user).tolist()
+            if len(history) < 2:
+                assert user not in inputs
+                continue
+            starts, ends = found.starts[found.users == user], found.ends[found.users == user]
+            first = int(dataset.offsets[user])
+            assert starts[0] == first
+            assert starts[1:].tolist() == ends[:-1].tolist()
+            assert len(starts) == -(-(len(history) - 1) // max_len)
+            assert sorted(inputs[user]) == sorted(history[:-1])
+            assert sorted(targets[user]) == sorted(history[1:])
+            cuts.setdefault(user, set()).add(tuple(starts - first))
+    assert len(sessions) == 1
+    assert max_len == 1 or max(len(found) for found in cuts.values()) > 1
+
+
 def test_some_users_only(dataset):
     chosen = np.array([9, 4, 11])
     batches = TrainingBatches(dataset, max_len=MAX_LEN, batch_size=2, seed=0, users=chosen)
@@ -108,6 +143,7 @@ def test_histories_come_in_order_and_end_before_the_target(dataset, split):
         ({"batch_size": 1, "users": [-1]}, "within 0..39, got -1"),
         ({"batch_size": 1, "users": []}, "at least 2 training interactions"),
         ({"batch_size": 1, "order": "sorted"}, "order must be"),
+        ({"batch_size": 1, "history": "all"}, "history must be 'last' or 'windows', got 'all'"),
     ],
 )
 def test_what_cannot_be_batched_is_refused(dataset, arguments, message):

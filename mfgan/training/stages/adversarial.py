@@ -217,6 +217,7 @@ class AdversarialStage(TrainingStage):
             batch_size=None if token_budget else batch_size,
             token_budget=token_budget or None,
             seed=self.seed,
+            history=self.settings.history,
         )
 
 

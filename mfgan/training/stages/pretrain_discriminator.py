@@ -79,6 +79,7 @@ class PretrainDiscriminatorStage(TrainingStage):
             batch_size=None if self.settings.token_budget else self.settings.batch_size,
             token_budget=self.settings.token_budget or None,
             seed=self.seed,
+            history=self.settings.history,
         )
         optimizer = Optimizer(
             dict(self.discriminators.named_parameters()),

@@ -42,6 +42,7 @@ class PretrainGeneratorStage(TrainingStage):
             batch_size=None if self.settings.token_budget else self.settings.batch_size,
             token_budget=self.settings.token_budget or None,
             seed=self.seed,
+            history=self.settings.history,
         )
         steps = self.num_epochs * len(self._batches.epoch(0))
         optimizer = Optimizer(

@@ -10,7 +10,7 @@ import torch
 
 from mfgan.config import SampleConfig
 from mfgan.console import SILENT, Reporter
-from mfgan.data.batching import TrainingBatches
+from mfgan.data.batching import Sessions, TrainingBatches
 from mfgan.data.columns import (
     ITEM_ID,
     LOG_PROBABILITY,
@@ -90,35 +90,35 @@ def write_samples(
     batches = TrainingBatches(
         dataset, max_len=generator.config.max_len, batch_size=_USERS_AT_ONCE, seed=seed
     )
-    rows = 0
+    sessions, rows = batches.sessions(0), 0
     with (
-        reporter.task("sample", len(batches.users)) as task,
+        reporter.task("sample", len(sessions)) as task,
         atomic_file(out) as handle,
         _parquet_writer(handle) as write,
     ):
-        for first in range(0, len(batches.users), _USERS_AT_ONCE):
-            chosen = np.arange(first, min(first + _USERS_AT_ONCE, len(batches.users)))
-            frame = _draw(dataset, generator, batches, chosen, settings, [seed, _DRAWS, first])
+        for first in range(0, len(sessions), _USERS_AT_ONCE):
+            chosen = sessions[np.arange(first, min(first + _USERS_AT_ONCE, len(sessions)))]
+            frame = _draw(generator, batches, chosen, settings, [seed, _DRAWS, first])
             write(frame)
             rows += frame.height
             task.advance(len(chosen))
     return {
         "rows": rows,
-        "users": len(batches.users),
+        "users": len(sessions),
         "positions": rows // settings.num_candidates,
     }
 
 
 def _draw(
-    dataset: PreparedDataset,
     generator: Generator,
     batches: TrainingBatches,
-    chosen: np.ndarray,
+    chosen: Sessions,
     settings: SampleConfig,
     seeds: list[int],
 ) -> "pl.DataFrame":
     import polars as pl
 
+    dataset = batches.dataset
     batch = batches.pack(chosen).to(generator.item_embedding.device)
     trials = draw_trials(
         generator,
@@ -131,7 +131,7 @@ def _draw(
     positions = trials.positions.cpu().numpy()
     lengths = batch.offsets.diff().numpy()
     owner = np.repeat(np.arange(len(chosen)), lengths)[positions]
-    users = batches.users[chosen][owner]
+    users = chosen.users[owner]
     # A session is the end of the training part, whose last interaction is its last target.
     places = dataset.train_end[users] - lengths[owner] + batch.positions.cpu().numpy()[positions]
     items = trials.items.cpu().numpy()
