@@ -7,40 +7,19 @@ tables of keys and values count on each side that has them.
 import pytest
 import torch
 
-from bench.plain_score import Tower, expanded_scores, make_tower, shared_scores
-from mfgan.ops import factor_score
+from bench.plain_score import expanded_scores, make_tower, shared_scores
+from bench.score_input import draw_items, kernel_scores
 
 SESSIONS, LENGTH, NUM_ITEMS = 128, 50, 3417
 NUM_FACTORS, DIM, NUM_HEADS, DROPOUT = 4, 50, 2, 0.25
 RNG = torch.tensor([3, 4])
 
 
-def draw_items(*shape, seed):
-    """Item numbers as skewed as in a log: the square of a uniform draw."""
-    generator = torch.Generator().manual_seed(seed)
-    return (1 + (NUM_ITEMS - 1) * torch.rand(*shape, generator=generator) ** 2).long()
-
-
-def kernel_scores(tower: Tower, history, candidates, dropout_p):
-    query, key, value, residual, place_key, place_value = tower.tables()
-    total, length = history.numel(), history.shape[1]
-    return factor_score(
-        *(query, key, value, residual, place_key, place_value, tower.out_weight),
-        *(tower.ff1_weight, tower.ff1_bias, tower.ff2_weight, tower.ff2_bias),
-        *(tower.head_weight, tower.head_bias, history.flatten(), candidates.flatten(0, 1)),
-        torch.arange(total),
-        torch.arange(0, total + 1, length, dtype=torch.int32),
-        length,
-        num_heads=NUM_HEADS,
-        dropout_p=dropout_p,
-        rng=RNG,
-    )
-
-
 def inputs(num_candidates):
     tower = make_tower(NUM_FACTORS, NUM_ITEMS, DIM, LENGTH)
-    history = draw_items(SESSIONS, LENGTH, seed=1)
-    return tower, history, draw_items(SESSIONS, LENGTH, num_candidates, seed=2)
+    history = draw_items(NUM_ITEMS, SESSIONS, LENGTH, seed=1)
+    candidates = draw_items(NUM_ITEMS, SESSIONS, LENGTH, num_candidates, seed=2)
+    return tower, history, candidates
 
 
 def gradients(tower, scores):
@@ -57,7 +36,7 @@ def expand_in_turn(tower, history, candidates, dropout_p=DROPOUT):
 def test_all_sides_compute_the_same():
     tower, history, candidates = inputs(2)
     history, candidates = history[:3], candidates[:3]
-    ours = kernel_scores(tower, history, candidates, 0.0)
+    ours = kernel_scores(tower, history, candidates, NUM_HEADS, 0.0, None)
     shared = shared_scores(tower, history, candidates, NUM_HEADS, 0.0)
     expanded = [
         expanded_scores(tower, factor, history, candidates, NUM_HEADS, 0.0)
@@ -74,7 +53,7 @@ def test_train(compare, num_candidates):
     tower, history, candidates = inputs(num_candidates)
 
     def ours():
-        gradients(tower, kernel_scores(tower, history, candidates, DROPOUT))
+        gradients(tower, kernel_scores(tower, history, candidates, NUM_HEADS, DROPOUT, RNG))
 
     def rival():
         gradients(tower, shared_scores(tower, history, candidates, NUM_HEADS, DROPOUT))
@@ -86,6 +65,6 @@ def test_naive(compare):
     tower, history, candidates = inputs(1)
 
     def ours():
-        gradients(tower, kernel_scores(tower, history, candidates, DROPOUT))
+        gradients(tower, kernel_scores(tower, history, candidates, NUM_HEADS, DROPOUT, RNG))
 
     compare("score-naive", ours, lambda: expand_in_turn(tower, history, candidates), repeats=7)

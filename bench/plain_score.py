@@ -43,12 +43,14 @@ class Tower:
         )
 
 
-def make_tower(num_factors: int, num_items: int, dim: int, max_history: int, seed=0) -> Tower:
+def make_tower(
+    num_factors: int, num_items: int, dim: int, max_history: int, seed=0, device="cpu"
+) -> Tower:
     generator = torch.Generator().manual_seed(seed)
 
     def weight(*shape: int) -> Tensor:
         x = torch.randn(num_factors, *shape, generator=generator) / math.sqrt(dim)
-        return x.requires_grad_()
+        return x.to(device).requires_grad_()
 
     square = {name: weight(dim, dim) for name in ("query", "key", "value", "out", "ff1", "ff2")}
     return Tower(
@@ -68,6 +70,8 @@ def quick_dropout(x: Tensor, p: float) -> Tensor:
     """
     if p == 0:
         return x
+    if x.device.type != "cpu":
+        return F.dropout(x, p)
     kept = torch.empty(x.shape, dtype=torch.uint8).random_(256) >= round(256 * p)
     return x * kept * (1 / (1 - p))
 
@@ -138,7 +142,7 @@ def shared_scores(
     shape = (*q.shape[:-1], length)
     by_distance = torch.bmm(q.view(len(far_key), -1, q.shape[-1]), far_key.mT).view(shape)
     past = q @ k.mT + _distances_to_keys(by_distance)
-    future = torch.ones(length, length, dtype=torch.bool).triu(1)
+    future = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
     past = past.masked_fill(future, -math.inf)
     own = own_logit[:, :, by_candidate].unsqueeze(-1)
     weights = quick_dropout(torch.cat([past, own], -1).softmax(-1), dropout_p)

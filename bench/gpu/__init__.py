@@ -1,0 +1,1 @@
+"""Builds, tests and measures the CUDA kernels on the GPU at hand: ``python -m bench.gpu``."""
