@@ -5,16 +5,12 @@ item, cut at 200. Ours returns every metric and what is recommended; the rival t
 without a metric. RecTools is asked with the batch size at which it was the fastest here.
 """
 
-import json
-import os
-import subprocess
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from bench.common import SEQUENCES, real_data
+from bench.rectools_client import RecTools
 from mfgan.config import GeneratorConfig
 from mfgan.data.prepare import prepare
 from mfgan.evaluation.protocol import evaluate
@@ -23,39 +19,6 @@ from mfgan.models.generator import Generator
 
 MODEL = {"num_blocks": 2, "num_heads": 1, "hidden_dim": 50, "max_len": 200, "dropout": 0.2}
 BATCH_SIZE = 128
-
-
-class RecTools:
-    """A worker process that recommends when it is asked to."""
-
-    def __init__(self, **settings):
-        python = os.environ.get("MFGAN_RECTOOLS_PYTHON")
-        if python is None:
-            pytest.skip("set MFGAN_RECTOOLS_PYTHON to a Python that has rectools[torch]")
-        script = Path(__file__).with_name("rectools_worker.py")
-        self._process = subprocess.Popen(
-            [python, str(script), json.dumps(settings)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self._answer("ready")
-
-    def __call__(self):
-        self._process.stdin.write("recommend\n")
-        self._process.stdin.flush()
-        return float(self._answer())
-
-    def close(self):
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _answer(self, wanted=None):
-        line = self._process.stdout.readline().strip()
-        if not line or (wanted and line != wanted):
-            raise RuntimeError(f"rectools: must answer {wanted or 'seconds'}, got {line!r}")
-        return line
 
 
 @pytest.fixture
@@ -82,4 +45,4 @@ def test_evaluate_full(compare, rival, tmp_path):
         assert 0 < found.metrics["NDCG@10"] < 0.1  # random weights
         assert found.num_users == np.count_nonzero(dataset.test >= 0) == 6040
 
-    compare("evaluate-full", ours, rival, repeats=7)
+    compare("evaluate-full", ours, rival.recommend, repeats=7)

@@ -42,6 +42,7 @@ def sasrec(settings: dict) -> SASRecModel:
         session_max_len=settings["max_len"],
         dropout_rate=settings["dropout"],
         batch_size=settings["batch_size"],
+        loss=settings.get("loss", "softmax"),
         recommend_batch_size=settings["recommend_batch_size"],
         recommend_torch_device="cpu",
         get_trainer_func=lambda: Trainer(
@@ -56,21 +57,61 @@ def sasrec(settings: dict) -> SASRecModel:
     )
 
 
+class Worker:
+    """A fitted model and what it is asked to do with it."""
+
+    def __init__(self, settings: dict) -> None:
+        self.dataset = Dataset.construct(interactions(settings["path"], settings["held_out"]))
+        self.model = sasrec(settings).fit(self.dataset)
+        self.module = self.model.lightning_model
+        self.optimizer = self.module.configure_optimizers()
+        self.batches: list[dict[str, torch.Tensor]] = []
+        self.steps = 0
+
+    def recommend(self) -> float:
+        users = self.dataset.user_id_map.external_ids
+        start = time.perf_counter()
+        found = self.model.recommend(users, self.dataset, k=10, filter_viewed=True)
+        seconds = time.perf_counter() - start
+        if len(found) != 10 * len(users):
+            raise SystemExit(f"recommend: must give 10 items a user, got {len(found)} rows")
+        return seconds
+
+    def batch(self, sessions: list[list[int]]) -> str:
+        """Keeps the batch that RecTools' own data loader would make of the sessions."""
+        preparator = self.model.data_preparator
+        ids = [list(preparator.item_id_map.convert_to_internal(items)) for items in sessions]
+        elements = [(items, [1.0] * len(items), {}) for items in ids]
+        self.batches.append(preparator._collate_fn_train(elements))
+        return "ready"
+
+    def train(self) -> float:
+        """RecTools' training step without the trainer around it: no logging, no hooks."""
+        module, batch = self.module, self.batches[self.steps % len(self.batches)]
+        module.train()
+        self.steps += 1
+        start = time.perf_counter()
+        self.optimizer.zero_grad()
+        logits = module.get_batch_logits(batch)
+        loss = module.loss_calculator(logits, batch["y"], batch["yw"])
+        loss.backward()
+        self.optimizer.step()
+        seconds = time.perf_counter() - start
+        if not torch.isfinite(loss):
+            raise SystemExit(f"train: loss must be finite, got {loss}")
+        return seconds
+
+
 def main() -> None:
     warnings.simplefilter("ignore")
     settings = json.loads(sys.argv[1])
     torch.set_num_threads(settings["threads"])
-    dataset = Dataset.construct(interactions(settings["path"], settings["held_out"]))
-    model = sasrec(settings).fit(dataset)
-    users = dataset.user_id_map.external_ids
+    worker = Worker(settings)
     print("ready", flush=True)
-    for _ in sys.stdin:
-        start = time.perf_counter()
-        found = model.recommend(users, dataset, k=10, filter_viewed=True)
-        seconds = time.perf_counter() - start
-        if len(found) != 10 * len(users):
-            raise SystemExit(f"recommend: must give 10 items a user, got {len(found)} rows")
-        print(seconds, flush=True)
+    for line in sys.stdin:
+        command, _, given = line.strip().partition(" ")
+        ask = {"recommend": worker.recommend, "batch": worker.batch, "train": worker.train}[command]
+        print(ask(*([json.loads(given)] if given else [])), flush=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from mfgan.console import SILENT, Reporter, Task
 from mfgan.errors import MfganError
 from mfgan.training.checkpoint import Best, CheckpointStore, Progress
 from mfgan.training.log import MetricsLog
-from mfgan.training.stage import TrainingStage
+from mfgan.training.stage import StepOutput, TrainingStage
 
 
 def run_training(
@@ -42,6 +42,27 @@ def run_training(
         MfganError: The loss is no longer finite, or a checkpoint does not fit.
     """
     return _Loop(stage, store, log, checkpoint_seconds).run(reporter)
+
+
+def train_step(
+    stage: TrainingStage, batch: Any, *, epoch: int, step: int
+) -> tuple[StepOutput, Tensor]:
+    """Forward, backward and the optimizer's move on one batch.
+
+    Args:
+        stage: What to train.
+        batch: An element of ``stage.batches(epoch)``.
+        epoch: From 0; it says which optimizer moves.
+        step: Steps of the stage before this one; draws derive from it.
+
+    Returns:
+        What the step found, and the norm of all gradients before clipping, a scalar tensor.
+    """
+    optimizer = stage.optimizers[stage.optimizer_of(epoch)]
+    optimizer.zero_grad()
+    output = stage.step(batch, epoch=epoch, step=step)
+    output.loss.backward()  # type: ignore[no-untyped-call]
+    return output, optimizer.step()
 
 
 class _Loop:
@@ -110,11 +131,9 @@ class _Loop:
 
     def _step(self, batches: Sequence[Any], tally: "_Tally") -> int:
         progress, stage = self.progress, self.stage
-        optimizer = stage.optimizers[stage.optimizer_of(progress.epoch)]
-        optimizer.zero_grad()
-        output = stage.step(batches[progress.batch], epoch=progress.epoch, step=progress.step)
-        output.loss.backward()  # type: ignore[no-untyped-call]
-        norm = optimizer.step()
+        output, norm = train_step(
+            stage, batches[progress.batch], epoch=progress.epoch, step=progress.step
+        )
         tally.add({"loss": output.loss.detach(), "grad_norm": norm, **output.metrics})
         progress.step += 1
         progress.batch += 1

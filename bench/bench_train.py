@@ -1,0 +1,93 @@
+"""One training step of the generator against RecTools' SASRec, and against itself.
+
+Both sides train the same sessions in batches prepared before: width 50, two blocks, one head,
+dropout 0.2, sessions cut at 200, batches of 128, Adam. The rival's step is its model's forward
+pass, its loss, backward and its optimizer, without the trainer around it; ours is what
+``mfgan train`` does a step, the draw of negatives included.
+"""
+
+import itertools
+
+import pytest
+import torch
+
+from bench.common import SEQUENCES, real_data
+from bench.rectools_client import RecTools
+from mfgan.config import parse_config
+from mfgan.data.prepare import prepare
+from mfgan.training.loop import train_step
+from mfgan.training.stage import StageContext
+from mfgan.training.stages.pretrain_generator import PretrainGeneratorStage
+
+MODEL = {"num_blocks": 2, "num_heads": 1, "hidden_dim": 50, "max_len": 200, "dropout": 0.2}
+NUM_BATCHES = 4
+ADAM = {"kind": "adam", "learning_rate": 1e-3, "beta2": 0.98, "clip_norm": 0}
+
+
+def training(dataset, loss, model=MODEL, **settings):
+    """The stage as ``mfgan train`` makes it, and its first batches."""
+    generator = {**model, "attention_dropout": model["dropout"], "ff_multiple": 1.0}
+    config = parse_config(
+        {
+            "generator": {**generator, "activation": "relu"},
+            "pretrain_generator": {
+                "loss": loss,
+                "batch_size": 128,
+                "optimizer": ADAM,
+                **settings,
+            },
+        }
+    )
+    stage = PretrainGeneratorStage(StageContext(dataset, config, torch.device("cpu")))
+    batches = stage.batches(0)
+    return stage, [batches[i] for i in range(NUM_BATCHES)]
+
+
+def stepper(stage, batches):
+    """Runs the next step."""
+    count = itertools.count()
+
+    def step():
+        number = next(count)
+        train_step(stage, batches[number % len(batches)], epoch=0, step=number)
+
+    return step
+
+
+def sessions_of(batch, item_ids):
+    """The sessions of a batch, each with its last target, as the source file writes items."""
+    bounds = batch.offsets.tolist()
+    sessions = []
+    for first, last in itertools.pairwise(bounds):
+        items = [*batch.items[first:last].tolist(), int(batch.targets[last - 1])]
+        sessions.append([int(item_ids[item]) for item in items])
+    return sessions
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "loss"),
+    [
+        ("train-step-bce-long", "ml-1m", "bce"),
+        ("train-step-bce-short", "games", "bce"),
+        ("train-step-softmax", "ml-1m", "softmax"),
+    ],
+)
+def test_train_step(compare, tmp_path, name, data, loss):
+    path = real_data(SEQUENCES[data])
+    dataset = prepare(path, tmp_path / data, format="sequences")
+    stage, batches = training(dataset, loss)
+    rival = RecTools(
+        path=str(path),
+        held_out=2,
+        threads=torch.get_num_threads(),
+        batch_size=128,
+        recommend_batch_size=256,
+        loss={"bce": "BCE"}.get(loss, loss),
+        **MODEL,
+    )
+    try:
+        for batch in batches:
+            rival.add_batch(sessions_of(batch, dataset.item_ids))
+        compare(name, stepper(stage, batches), rival.train, repeats=9)
+    finally:
+        rival.close()
