@@ -27,13 +27,30 @@ double to_double(const Value& value) {
   return value.negative ? -number : number;
 }
 
+View make_view(const char* text, size_t size, size_t place) {
+  View view;
+  view.size = static_cast<uint32_t>(size);
+  if (size <= View::kMostInside) {
+    copy_short(view.text, text, size);
+  } else {
+    const auto place32 = static_cast<uint32_t>(place);
+    std::memcpy(view.text, text, 4);
+    std::memcpy(view.text + 8, &place32, 4);
+  }
+  return view;
+}
+
 void append_text(const Text& text, Column& column) {
+  const size_t place = column.bytes.size();
   if (text.escaped) {
     append_unescaped(text.view(), column.bytes);
-  } else {
-    column.bytes.append(text.data, text.size);
+    const size_t size = column.bytes.size() - place;
+    column.views.push_back(make_view(column.bytes.data() + place, size, place));
+    if (size <= View::kMostInside) column.bytes.shrink(place);
+    return;
   }
-  column.text_starts.push_back(static_cast<int64_t>(column.bytes.size()));
+  column.views.push_back(make_view(text.data, text.size, place));
+  if (text.size > View::kMostInside) column.bytes.append(text.data, text.size);
 }
 
 bool append_number(const Value& value, Column& column) {
@@ -50,7 +67,7 @@ bool append_texts(const Value& value, const std::vector<Text>& texts, Column& co
   } else if (value.type == Type::kList) {
     for (size_t i = 0; i < value.count; ++i) append_text(texts[value.first + i], column);
   }
-  column.list_starts.push_back(static_cast<int64_t>(column.text_starts.size()) - 1);
+  column.list_starts.push_back(static_cast<int64_t>(column.views.size()));
   return value.type == Type::kText || value.type == Type::kList;
 }
 
@@ -79,12 +96,11 @@ void add_bad(Table& table, const std::string& reason, size_t max_reasons) {
 }  // namespace
 
 Table parse(std::string_view text, const std::vector<Field>& fields, size_t max_reasons) {
-  if (text.size() > UINT32_MAX) throw std::length_error("parse_literals: text must be below 4 GiB");
+  if (text.size() > INT32_MAX) throw std::length_error("parse_literals: text must be below 2 GiB");
   Table table;
   for (const Field& field : fields) {
     Column column;
     column.kind = field.kind;
-    if (field.kind != Kind::kNumber) column.text_starts.push_back(0);
     if (field.kind == Kind::kTexts) column.list_starts.push_back(0);
     table.columns.push_back(std::move(column));
   }

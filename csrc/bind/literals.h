@@ -26,14 +26,23 @@ struct Field {
   Kind kind;
 };
 
-// One column, laid out as Arrow's large_string, float64 or large_list<large_string>.
+// A string as Arrow's string_view has it: up to twelve bytes in the view itself, a longer one with
+// its first four bytes and its place in the column's bytes.
+struct View {
+  static constexpr size_t kMostInside = 12;
+
+  uint32_t size = 0;
+  char text[kMostInside] = {};  // or the first four bytes, a zero and the place, four bytes each
+};
+
+// One column, laid out as Arrow's string_view, float64 or large_list<string_view>.
 struct Column {
   Kind kind = Kind::kText;
   std::vector<uint8_t> valid;        // a byte a row, 1 where there is a value
   std::vector<double> numbers;       // kNumber
   std::vector<int64_t> list_starts;  // kTexts: rows + 1
-  std::vector<int64_t> text_starts;  // kText, kTexts: texts + 1
-  Bytes bytes;                       // UTF-8
+  std::vector<View> views;           // kText, kTexts
+  Bytes bytes;                       // UTF-8, of the views that are longer
 };
 
 struct BadLine {

@@ -29,12 +29,22 @@ py::array_t<char> to_numpy(mfgan::literals::Bytes&& bytes) {
   return py::array_t<char>(static_cast<py::ssize_t>(owned->size()), owned->data(), owner);
 }
 
+// Four numbers a view, as it lies in memory.
+py::array_t<uint32_t> to_numpy(std::vector<literals::View>&& views) {
+  auto* owned = new std::vector<literals::View>(std::move(views));
+  py::capsule owner(owned,
+                    [](void* held) { delete static_cast<std::vector<literals::View>*>(held); });
+  static_assert(sizeof(literals::View) == 4 * sizeof(uint32_t));
+  return py::array_t<uint32_t>(static_cast<py::ssize_t>(4 * owned->size()),
+                               reinterpret_cast<const uint32_t*>(owned->data()), owner);
+}
+
 py::dict to_dict(literals::Column&& column) {
   py::dict out;
   out["valid"] = to_numpy(std::move(column.valid));
   out["numbers"] = to_numpy(std::move(column.numbers));
   out["list_starts"] = to_numpy(std::move(column.list_starts));
-  out["text_starts"] = to_numpy(std::move(column.text_starts));
+  out["views"] = to_numpy(std::move(column.views));
   out["bytes"] = to_numpy(std::move(column.bytes));
   return out;
 }

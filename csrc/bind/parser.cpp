@@ -50,7 +50,7 @@ Parser::Line Parser::parse_line(const char* begin, const char* end) {
 const char* Parser::record(const char* p) {
   if (*p != '{') return fail(p, "'{'");
   p = open(p);
-  if (p != nullptr) p = entries(p, /*outermost=*/true);
+  if (p != nullptr) p = fields(p);
   if (p == nullptr) return nullptr;
   p = skip_space(p);
   if (!at_end(p)) return fail(p, "nothing behind the dictionary");
@@ -64,12 +64,50 @@ const char* Parser::open(const char* p) {
   return ++depth_ <= kMaxDepth ? p : fail(p, "at most 64 levels");
 }
 
-// The entries of a dictionary and its closing brace.
-const char* Parser::entries(const char* p, bool outermost) {
+// The entries of the outermost dictionary and its closing brace.
+const char* Parser::fields(const char* p) {
+  spellings_.begin_line();
+  for (p = skip_space(p); *p != '}'; p = skip_space(p)) {
+    const Key* wanted = nullptr;
+    if (const Spelling* known = spellings_.find(p, end_)) {
+      wanted = known->key;
+      p = skip_space(p + known->size);
+    } else {
+      p = key_of_field(p, &wanted);
+      if (p == nullptr) return nullptr;
+    }
+    Value value;
+    p = any_value(p, wanted != nullptr && wanted->lists, value);
+    if (p == nullptr) return nullptr;
+    if (wanted != nullptr) {
+      for (size_t field : wanted->fields) values_[field] = value;
+    }
+    p = end_of_entry(p);
+    if (p == nullptr) return nullptr;
+  }
+  --depth_;
+  return p + 1;
+}
+
+// From a key that was not spelled so before to its value.
+const char* Parser::key_of_field(const char* p, const Key** wanted) {
+  const char* start = p;
+  Value key;
+  p = any_value(p, /*collect=*/false, key);
+  if (p == nullptr) return nullptr;
+  p = end_of_key(p, key);
+  if (p == nullptr) return nullptr;
+  *wanted = match(key);
+  if (key.type == Type::kText) spellings_.add(start, p, *wanted);
+  return p;
+}
+
+// The entries of a dictionary within a value and its closing brace.
+const char* Parser::entries(const char* p) {
   for (p = skip_space(p); *p != '}'; p = skip_space(p)) {
     Value key;
     p = any_value(p, /*collect=*/false, key);
-    if (p != nullptr) p = entry(p, outermost, key);
+    if (p != nullptr) p = entry(p, key);
     if (p == nullptr) return nullptr;
   }
   --depth_;
@@ -77,17 +115,22 @@ const char* Parser::entries(const char* p, bool outermost) {
 }
 
 // From behind a key to before the next one or the closing brace.
-const char* Parser::entry(const char* p, bool outermost, const Value& key) {
+const char* Parser::entry(const char* p, const Value& key) {
+  p = end_of_key(p, key);
+  if (p == nullptr) return nullptr;
+  Value value;
+  p = any_value(p, /*collect=*/false, value);
+  return p == nullptr ? nullptr : end_of_entry(p);
+}
+
+// From behind a key to its value.
+const char* Parser::end_of_key(const char* p, const Value& key) {
   if (!key.hashable) return fail(p, "a key that is no list or dictionary");
   p = skip_space(p);
-  if (*p != ':') return fail(p, "':' behind a key");
-  const Key* wanted = outermost ? match(key) : nullptr;
-  Value value;
-  p = any_value(skip_space(p + 1), wanted != nullptr && wanted->lists, value);
-  if (p == nullptr) return nullptr;
-  if (wanted != nullptr) {
-    for (size_t field : wanted->fields) values_[field] = value;
-  }
+  return *p == ':' ? skip_space(p + 1) : fail(p, "':' behind a key");
+}
+
+const char* Parser::end_of_entry(const char* p) {
   p = skip_space(p);
   if (*p == ',') return p + 1;
   return *p == '}' ? p : fail(p, "',' or '}'");
@@ -108,14 +151,14 @@ const char* Parser::braces(const char* p, Value& value) {
   p = open(p);
   if (p == nullptr) return nullptr;
   p = skip_space(p);
-  if (*p == '}') return entries(p, /*outermost=*/false);
+  if (*p == '}') return entries(p);
   Value element;
   p = any_value(p, /*collect=*/false, element);
   if (p == nullptr) return nullptr;
   p = skip_space(p);
   if (*p == ':') {
-    p = entry(p, /*outermost=*/false, element);
-    return p == nullptr ? nullptr : entries(p, /*outermost=*/false);
+    p = entry(p, element);
+    return p == nullptr ? nullptr : entries(p);
   }
   return elements_of_set(p, element);
 }

@@ -8,6 +8,7 @@
 
 #include "bind/keys.h"
 #include "bind/literals.h"
+#include "bind/spellings.h"
 #include "bind/text.h"
 
 namespace mfgan::literals {
@@ -56,8 +57,12 @@ class Parser {
   // is farther than a register.
   const char* record(const char* p);
   const char* open(const char* p);
-  const char* entries(const char* p, bool outermost);
-  const char* entry(const char* p, bool outermost, const Value& key);
+  const char* fields(const char* p);
+  const char* key_of_field(const char* p, const Key** wanted);
+  const char* entries(const char* p);
+  const char* entry(const char* p, const Value& key);
+  const char* end_of_key(const char* p, const Value& key);
+  const char* end_of_entry(const char* p);
   const char* braces(const char* p, Value& value);
   const char* elements_of_set(const char* p, Value& element);
   const char* sequence(const char* p, char close, bool collect, Value& value);
@@ -85,6 +90,7 @@ class Parser {
   const char* refuse(const char* p, const char* reason);
 
   Keys keys_;
+  Spellings spellings_;
   std::vector<Value> values_;
   std::vector<Text> texts_;
   Bytes name_;  // a key with its escapes resolved

@@ -15,13 +15,27 @@
 
 namespace mfgan::literals {
 
+// Copies at most sixteen bytes. A call of memcpy costs more than that.
+inline void copy_short(char* to, const char* from, size_t count) {
+  if (count >= 8) {  // two copies of a fixed size, which overlap
+    std::memcpy(to, from, 8);
+    std::memcpy(to + count - 8, from + count - 8, 8);
+  } else if (count >= 4) {
+    std::memcpy(to, from, 4);
+    std::memcpy(to + count - 4, from + count - 4, 4);
+  } else {
+    for (size_t i = 0; i < count; ++i) to[i] = from[i];
+  }
+}
+
 // Bytes that grow at the end. A string of this text is ten bytes long on average, where std::vector
 // spends more on the call of memmove than on the copy.
 class Bytes {
  public:
   const char* data() const { return data_.get(); }
   size_t size() const { return size_; }
-  void clear() { size_ = 0; }
+  void clear() { shrink(0); }
+  void shrink(size_t size) { size_ = size; }
 
   void push_back(char c) { append(&c, 1); }
 
@@ -31,14 +45,8 @@ class Bytes {
     size_ += count;
     if (count > 16) {
       std::memcpy(to, from, count);
-    } else if (count >= 8) {  // two copies of a fixed size, which overlap
-      std::memcpy(to, from, 8);
-      std::memcpy(to + count - 8, from + count - 8, 8);
-    } else if (count >= 4) {
-      std::memcpy(to, from, 4);
-      std::memcpy(to + count - 4, from + count - 4, 4);
     } else {
-      for (size_t i = 0; i < count; ++i) to[i] = from[i];
+      copy_short(to, from, count);
     }
   }
 

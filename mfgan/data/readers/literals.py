@@ -88,13 +88,13 @@ def _series(column: dict[str, np.ndarray], kind: Kind, rows: int) -> pl.Series:
     if kind == "number":
         numbers = [valid, pa.py_buffer(column["numbers"])]
         return pl.Series(pl.from_arrow(pa.Array.from_buffers(pa.float64(), rows, numbers)))
-    starts, content = pa.py_buffer(column["text_starts"]), pa.py_buffer(column["bytes"])
+    views, content = pa.py_buffer(column["views"]), pa.py_buffer(column["bytes"])
     if kind == "text":
-        buffers = [valid, starts, content]
-        return pl.Series(pl.from_arrow(pa.Array.from_buffers(pa.large_string(), rows, buffers)))
-    count = len(column["text_starts"]) - 1
-    texts = pa.Array.from_buffers(pa.large_string(), count, [None, starts, content])
-    dtype = pa.large_list(pa.large_string())
+        buffers = [valid, views, content]
+        return pl.Series(pl.from_arrow(pa.Array.from_buffers(pa.string_view(), rows, buffers)))
+    count = len(column["views"]) // 4
+    texts = pa.Array.from_buffers(pa.string_view(), count, [None, views, content])
+    dtype = pa.large_list(pa.string_view())
     lists = [valid, pa.py_buffer(column["list_starts"])]
     return pl.Series(pl.from_arrow(pa.Array.from_buffers(dtype, rows, lists, children=[texts])))
 

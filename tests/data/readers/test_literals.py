@@ -168,6 +168,44 @@ def test_long_strings_have_their_escapes_anywhere(lead, piece):
     assert parse(cut, fields).bad_count == parse_slowly(cut, fields).bad_count == len(lines)
 
 
+_SPELLED = [
+    *("{'a': 1, 'b': 2, 'c': 'x'}", "{'a': 3, 'b': 4, 'c': 'yy'}", "{'b': 5, 'a': 6}"),
+    *("{'c': 'behind', 'b': 7}", "{u'a': 8, \"b\": 9}", "{'a':10,'b' : 11, 'c'  :  'z'}"),
+    *("{'a':   12, 'a': 13, 'b': 14}", r"{'\x61': 15, 'b': 16}", "{'a' 17}", "{, 'a': 18}"),
+    *("{'a': 1,, 'b': 2}", "{'a': }", "{'aa': 1, 'bb': 2}", "{1: 2, None: 3, 'a': 4}"),
+    *(f"{{'{'k' * n}': 1, 'a': {n}}}" for n in (23, 26, 27, 28, 40)),
+    *(
+        f"{{{', '.join(f'{chr(39)}n{i}{chr(39)}: {i}' for i in range(n))}, 'b': 5}}"
+        for n in (3, 70)
+    ),
+    *("{'é': 1, 'a': 2}", "{'é': 1, 'a': 3}", "{'\xff': 1, 'a': 4}"),
+]
+
+
+@needs_native
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(_SPELLED), max_size=12))
+def test_how_earlier_lines_spelled_their_keys_changes_nothing(lines):
+    text = "\n".join(lines).encode("latin-1" if any("\xff" in line for line in lines) else "utf-8")
+    fields = {
+        "a": ("a", "number"),
+        "b": ("b", "number"),
+        "c": ("c", "text"),
+        "n": ("n69", "number"),
+    }
+    assert same(parse(text, fields), parse_slowly(text, fields))
+
+
+@needs_native
+@pytest.mark.parametrize("size", [0, 1, 3, 4, 5, 7, 8, 9, 11, 12, 13, 15, 16, 17, 40])
+def test_texts_of_any_size_stand_alone_and_in_lists(size):
+    texts = ["x" * size, "é" * size, "\\n" * size, "y" * (25 - size if size < 25 else 1)]
+    lines = [f"{{'a': '{one}', 'b': {['p', 'q' * size, *texts]}}}" for one in texts]
+    text = "\n".join([*lines, "{'a': 1, 'b': 2}"] * 3).encode()
+    fields = {"a": ("a", "text"), "b": ("b", "texts"), "again": ("a", "texts")}
+    assert same(parse(text, fields), parse_slowly(text, fields))
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
