@@ -66,7 +66,10 @@ inline void check_score_indices(const char* op, const ScoreTensors& in) {
               shape_of(in.cu_seqlens));
 }
 
-inline void check_score_tensors(const char* op, const ScoreTensors& in) {
+// Half types are computed as they are on a GPU, and in float32 by the caller's choice on a CPU.
+enum class ScoreKernelsOf { cpu, gpu };
+
+inline void check_score_tensors(const char* op, const ScoreTensors& in, ScoreKernelsOf kernels) {
   const auto& x = in.floats;
   MFGAN_CHECK(x[kQuery].dim() == 3, op, ": query must be (F, U, D), got ", shape_of(x[kQuery]));
   MFGAN_CHECK(x[kPositionKey].dim() == 3, op, ": position_key must be (F, L, D), got ",
@@ -88,8 +91,13 @@ inline void check_score_tensors(const char* op, const ScoreTensors& in) {
   check_score_shape(op, "head_weight", x[kHeadWeight], {f, d});
   check_score_shape(op, "head_bias", x[kHeadBias], {f});
   const ScalarType type = x[kQuery].scalar_type();
-  MFGAN_CHECK(type == ScalarType::Float || type == ScalarType::Double, op,
-              ": query must be float32 or float64");
+  if (kernels == ScoreKernelsOf::gpu) {
+    MFGAN_CHECK(is_floating(type) && type != ScalarType::Double, op,
+                ": query must be float32, bfloat16 or float16 on a GPU");
+  } else {
+    MFGAN_CHECK(type == ScalarType::Float || type == ScalarType::Double, op,
+                ": query must be float32 or float64");
+  }
   for (const Tensor& tensor : x) {
     MFGAN_CHECK(tensor.scalar_type() == type, op, ": floating tensors must share one dtype");
     check_same_device(op, "a floating tensor", tensor, x[kQuery]);

@@ -34,11 +34,18 @@ struct RowKey {
 };
 
 // `site` tells the places apart that draw in one step (layer 1's attention, layer 1's output, ...).
-MFGAN_HOST_DEVICE RowKey row_key(int64_t seed, int64_t offset, int64_t site, int64_t row) {
+MFGAN_HOST_DEVICE uint64_t place_key(int64_t seed, int64_t offset, int64_t site) {
   const uint64_t step = mix64(static_cast<uint64_t>(seed) ^ mix64(static_cast<uint64_t>(offset)));
-  const uint64_t place = mix64(step ^ mix64(static_cast<uint64_t>(site)));
+  return mix64(step ^ mix64(static_cast<uint64_t>(site)));
+}
+
+MFGAN_HOST_DEVICE RowKey row_key(uint64_t place, int64_t row) {
   const uint64_t key = mix64(place ^ static_cast<uint64_t>(row));
   return {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)};
+}
+
+MFGAN_HOST_DEVICE RowKey row_key(int64_t seed, int64_t offset, int64_t site, int64_t row) {
+  return row_key(place_key(seed, offset, site), row);
 }
 
 MFGAN_HOST_DEVICE uint32_t random_bits(RowKey key, uint32_t column) {

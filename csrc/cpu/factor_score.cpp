@@ -23,7 +23,7 @@ namespace {
 constexpr int64_t kRowsPerTask = 256;
 
 ScoreTensors contiguous(const char* op, ScoreTensors in) {
-  check_score_tensors(op, in);
+  check_score_tensors(op, in, ScoreKernelsOf::cpu);
   for (Tensor& x : in.floats) x = torch::stable::contiguous(x);
   for (Tensor* x : {&in.history_rows, &in.candidate_rows, &in.positions, &in.cu_seqlens})
     *x = torch::stable::contiguous(*x);

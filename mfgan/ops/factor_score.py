@@ -8,7 +8,7 @@ from torch import Tensor
 from mfgan.ops import checks, library, reference_score
 
 _WHERE = "factor_score"
-_DEVICES = library.devices(_WHERE)
+_DEVICES = library.devices(_WHERE) & library.devices(f"{_WHERE}_backward")
 _TABLES = ("query", "key", "value", "residual", "position_key", "position_value")
 _WEIGHTS = (
     "out_weight",
@@ -63,7 +63,9 @@ def factor_score(
 
     ``norm`` is a layer norm without scale and shift (they fold into ``ff1_weight`` and
     ``ff1_bias``), epsilon 1e-5. All floating tensors share one dtype and every one of them gets a
-    gradient; half types are computed in float32.
+    gradient; half types are computed in float32 on a CPU, on a GPU by its tensor cores with sums in
+    float32. There, float64 is left to plain PyTorch, ``D / num_heads`` is at most 128, ``D`` 256
+    and ``W`` 1024.
 
     Args:
         query, key, value, residual: ``(F, U, D)`` item tables. The query has the candidate's
@@ -100,8 +102,8 @@ def factor_score(
     checks.dropout(_WHERE, dropout_p, rng, query)
     if dropout_p == 0:
         rng = None
-    if query.device.type in _DEVICES:
-        dtype = torch.promote_types(query.dtype, torch.float32)
+    if query.device.type in _DEVICES and not (query.is_cuda and query.dtype == torch.float64):
+        dtype = query.dtype if query.is_cuda else torch.promote_types(query.dtype, torch.float32)
         out: Tensor = torch.ops.mfgan.factor_score.default(
             *(x.to(dtype) for x in (*tables, *weights)),
             *indices,

@@ -1,0 +1,198 @@
+// How a warp of factor_score comes to its operands: rows of the per-item tables, found by index,
+// with the rows of their distances added.
+//
+// A warp works for one position and at most 16 of its candidates at a time. They see the same
+// tokens at the same distances, so `key[row_d] + position_key[d]` is one tile for all of them, and
+// the attention over it is the plain one.
+#pragma once
+
+#include "kernels/factor_score_params.h"
+#include "kernels/softmax.cuh"
+#include "rng.h"
+
+namespace mfgan::gpu {
+
+// Distances in a tile: two stages of keys and values for every warp of a block fit side by side.
+template <typename Arithmetic>
+constexpr int kScoreColumns = sizeof(typename Arithmetic::Value) == 4 ? 16 : 32;
+
+constexpr unsigned kWholeWarp = 0xffffffffu;
+
+// A position and some of its candidates, at most kWarpRows.
+struct ScoreUnit {
+  int64_t first;  // score
+  int num_scores;
+  int history;         // tokens that the candidates see, at distances 1 to history
+  int64_t last_token;  // the one at distance 1
+};
+
+struct TokenBounds {
+  int64_t begin, end;
+};
+
+// The session of a token.
+__device__ __forceinline__ TokenBounds session_around(const ScoreParams& p, int64_t token) {
+  int low = 0, high = p.num_sessions;  // cu_seqlens[low] <= token < cu_seqlens[high]
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    if (p.cu_seqlens[middle] <= token) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  return {p.cu_seqlens[low], p.cu_seqlens[high]};
+}
+
+__device__ __forceinline__ int history_of(const ScoreParams& p, int64_t token) {
+  const int64_t tokens = token - session_around(p, token).begin + 1;
+  return static_cast<int>(min(tokens, static_cast<int64_t>(p.max_history)));
+}
+
+// Calls `body(unit)` for this warp's share of the units of scores `first` to `last - 1`.
+template <typename Body>
+__device__ __forceinline__ void for_each_unit(const ScoreParams& p, int64_t first, int64_t last,
+                                              Body body) {
+  const int num_warps = blockDim.x / 32, warp = threadIdx.x / 32;
+  int index = 0;
+  for (int64_t score = first, next; score < last; score = next, ++index) {
+    const int64_t position = score / p.num_candidates;
+    next = min(min((position + 1) * p.num_candidates, score + kWarpRows), last);
+    if (index % num_warps != warp) continue;
+    const int64_t token = p.positions[position];
+    body(ScoreUnit{score, static_cast<int>(next - score), history_of(p, token), token});
+  }
+}
+
+// Starts to bring `kRows` rows of a table, one head of them, to shared memory: lane i names row i,
+// a negative number a row of zeros. The caller commits and waits.
+template <typename Arithmetic, int kDim, int kRows>
+__device__ __forceinline__ void gather_rows(typename Arithmetic::Value* tile,
+                                            const typename Arithmetic::Value* table, int my_row,
+                                            const ScoreParams& p) {
+  using Value = typename Arithmetic::Value;
+  constexpr int kStride = kRowStride<Arithmetic, kDim>;
+  constexpr int kWide = 16 / static_cast<int>(sizeof(Value)), kParts = kDim / kWide;
+  const int lane = lane_index();
+  if (p.aligned && p.head_dim % kWide == 0) {
+#pragma unroll 4
+    for (int step = 0; step < kRows * kParts / 32; ++step) {
+      const int i = step * 32 + lane, column = i % kParts * kWide;
+      const int row = __shfl_sync(kWholeWarp, my_row, i / kParts);
+      const bool valid = row >= 0 && column < p.head_dim;
+      const Value* from = table + (valid ? static_cast<int64_t>(row) * p.dim + column : 0);
+      simt::cp_async16(tile + i / kParts * kStride + column, from, valid);
+    }
+  } else {
+    for (int step = 0; step < kRows * kDim / 32; ++step) {
+      const int i = step * 32 + lane, column = i % kDim;
+      const int row = __shfl_sync(kWholeWarp, my_row, i / kDim);
+      const bool valid = row >= 0 && column < p.head_dim;
+      tile[i / kDim * kStride + column] =
+          valid ? table[static_cast<int64_t>(row) * p.dim + column] : simt::from_float<Value>(0.0f);
+    }
+  }
+}
+
+template <typename Value>
+__device__ __forceinline__ Value sum_of(Value a, Value b) {
+  return simt::from_float<Value>(simt::to_float(a) + simt::to_float(b));
+}
+
+template <typename Value>
+struct alignas(16) WideValues {
+  Value x[16 / sizeof(Value)];
+};
+
+// Adds a row of `table` to each of `kRows` rows of a tile: row i gets distance `first + i`, or none
+// where that is past `last`.
+template <typename Arithmetic, int kDim, int kRows>
+__device__ __forceinline__ void add_positions(typename Arithmetic::Value* tile,
+                                              const typename Arithmetic::Value* table, int first,
+                                              int last, const ScoreParams& p) {
+  using Value = typename Arithmetic::Value;
+  constexpr int kStride = kRowStride<Arithmetic, kDim>;
+  constexpr int kWide = 16 / static_cast<int>(sizeof(Value)), kParts = kDim / kWide;
+  if (p.aligned && p.head_dim % kWide == 0) {
+#pragma unroll 4
+    for (int step = 0; step < kRows * kParts / 32; ++step) {
+      const int i = step * 32 + lane_index(), row = i / kParts, column = i % kParts * kWide;
+      if (first + row > last || column >= p.head_dim) continue;
+      const int64_t from = static_cast<int64_t>(first + row) * p.dim + column;
+      auto* to = reinterpret_cast<WideValues<Value>*>(tile + row * kStride + column);
+      const auto add = *reinterpret_cast<const WideValues<Value>*>(table + from);
+      WideValues<Value> sum = *to;
+#pragma unroll
+      for (int j = 0; j < kWide; ++j) sum.x[j] = sum_of(sum.x[j], add.x[j]);
+      *to = sum;
+    }
+  } else {
+    for (int i = lane_index(); i < kRows * kDim; i += 32) {
+      const int row = i / kDim, column = i % kDim;
+      if (first + row > last || column >= p.head_dim) continue;
+      Value& to = tile[row * kStride + column];
+      to = sum_of(to, table[static_cast<int64_t>(first + row) * p.dim + column]);
+    }
+  }
+}
+
+// One head of one factor of the six tables, where its first row starts.
+template <typename Value>
+struct HeadTables {
+  const Value *query, *key, *value, *position_key, *position_value;
+
+  __device__ __forceinline__ HeadTables(const ScoreParams& p, int factor, int head) {
+    const int64_t column = static_cast<int64_t>(head) * p.head_dim;
+    const int64_t rows = factor * p.num_rows * p.dim + column;
+    const int64_t distances = static_cast<int64_t>(factor) * p.num_distances * p.dim + column;
+    query = static_cast<const Value*>(p.query) + rows;
+    key = static_cast<const Value*>(p.key) + rows;
+    value = static_cast<const Value*>(p.value) + rows;
+    position_key = static_cast<const Value*>(p.position_key) + distances;
+    position_value = static_cast<const Value*>(p.position_value) + distances;
+  }
+};
+
+// Calls `body(first, keys, values)` for tiles of kScoreColumns distances from `first` on, nearest
+// first; rows past the history are zero. `stages` holds two pairs of tiles, the next one is on its
+// way while the body works. The whole warp comes.
+template <typename Arithmetic, int kDim, typename Body>
+__device__ __forceinline__ void walk_history(const ScoreParams& p, const ScoreUnit& unit,
+                                             const HeadTables<typename Arithmetic::Value>& tables,
+                                             typename Arithmetic::Value* stages, Body body) {
+  using Value = typename Arithmetic::Value;
+  constexpr int kColumns = kScoreColumns<Arithmetic>;
+  constexpr int kTile = kColumns * kRowStride<Arithmetic, kDim>;
+  const auto row_at = [&](int first) {
+    const int distance = first + lane_index();
+    const bool seen = lane_index() < kColumns && distance <= unit.history;
+    return seen ? static_cast<int>(p.history_rows[unit.last_token - distance + 1]) : -1;
+  };
+  const auto fetch = [&](int row, int stage) {
+    Value* keys = stages + stage * 2 * kTile;
+    gather_rows<Arithmetic, kDim, kColumns>(keys, tables.key, row, p);
+    gather_rows<Arithmetic, kDim, kColumns>(keys + kTile, tables.value, row, p);
+    simt::cp_async_commit();
+  };
+  fetch(row_at(1), 0);
+  int next_row = row_at(1 + kColumns), stage = 0;
+  for (int first = 1; first <= unit.history; first += kColumns, stage ^= 1) {
+    if (first + kColumns <= unit.history) {
+      fetch(next_row, stage ^ 1);
+      next_row = row_at(first + 2 * kColumns);
+      simt::cp_async_wait<1>();
+    } else {
+      simt::cp_async_wait<0>();
+    }
+    __syncwarp();  // every lane's part of this stage has arrived
+    Value *keys = stages + stage * 2 * kTile, *values = keys + kTile;
+    add_positions<Arithmetic, kDim, kColumns>(keys, tables.position_key, first, unit.history, p);
+    add_positions<Arithmetic, kDim, kColumns>(values, tables.position_value, first, unit.history,
+                                              p);
+    __syncwarp();  // the sums are there
+    body(first, keys, values);
+    __syncwarp();  // the next fetch may overwrite this stage
+  }
+}
+
+}  // namespace mfgan::gpu
