@@ -238,6 +238,13 @@ class AdversarialConfig(StageConfig):
         return self
 
 
+class CalibrateConfig(Section):
+    """Fits of what the discriminators say, on validation items."""
+
+    users: int = Field(default=20_000, ge=0, description="drawn once; 0: all")
+    top_k: int = Field(default=200, ge=2, description="the generator's best items are re-ranked")
+
+
 class SelectionConfig(Section):
     """How validation chooses the weights a stage hands on."""
 
@@ -273,6 +280,7 @@ class RunConfig(Section):
     pretrain_generator: PretrainGeneratorConfig = PretrainGeneratorConfig()
     pretrain_discriminator: PretrainDiscriminatorConfig = PretrainDiscriminatorConfig()
     adversarial: AdversarialConfig = AdversarialConfig()
+    calibrate: CalibrateConfig = CalibrateConfig()
     selection: SelectionConfig = SelectionConfig()
 
     def to_toml(self) -> str:

@@ -14,11 +14,13 @@ from torch import Tensor
 from mfgan.data.batch import JaggedBatch
 from mfgan.data.columns import ITEM_ID, ITEM_IDX, TITLE, USER_ID
 from mfgan.errors import MfganError, nearest
+from mfgan.evaluation.protocol import Scorer
 from mfgan.evaluation.scan import Excluded, Scan, scan_block
-from mfgan.evaluation.scorers import GeneratorScorer
+from mfgan.evaluation.scorers import CorrectedScorer, GeneratorScorer
 
 if TYPE_CHECKING:
     from mfgan.data.dataset import PreparedDataset
+    from mfgan.models.generator import Generator
     from mfgan.training.run import Run
 
 SESSION = "session"
@@ -50,7 +52,12 @@ class Recommender:
     Args:
         run: A run, or its directory.
         stage: Whose weights; of the last stage that has been trained where None.
-        device: Where the generator computes.
+        with_discriminators: The generator's best items are re-ranked by what the discriminators
+            say of them, as the calibrate stage weighed it; not together with ``stage``.
+        device: Where the models compute.
+
+    Raises:
+        MfganError: Nothing is trained, or ``with_discriminators`` and the run is not calibrated.
 
     Example:
         >>> recommender = Recommender("runs/ml-1m")
@@ -59,7 +66,12 @@ class Recommender:
     """
 
     def __init__(
-        self, run: "Run | str | Path", *, stage: str | None = None, device: str = "cpu"
+        self,
+        run: "Run | str | Path",
+        *,
+        stage: str | None = None,
+        with_discriminators: bool = False,
+        device: str = "cpu",
     ) -> None:
         if isinstance(run, (str, Path)):
             from mfgan.training.run import Run
@@ -68,8 +80,20 @@ class Recommender:
         self.run = run
         self.dataset: PreparedDataset = self.run.dataset
         generator = self.run.generator(stage).to(device).eval()
-        self._score = GeneratorScorer(generator, device=device)
+        self._score: Scorer = GeneratorScorer(generator, device=device)
+        if with_discriminators:
+            self._score = self._corrected(generator, stage, device)
         self._max_len: int = generator.config.max_len
+
+    def _corrected(self, generator: "Generator", stage: str | None, device: str) -> Scorer:
+        correction = self.run.correction()
+        if correction is None or stage is not None:
+            got = "no calibration" if correction is None else f"stage {stage}"
+            raise MfganError(
+                f"{self.run.path}: recommending with discriminators must be of a calibrated run "
+                f"and its last weights, got {got}; run `mfgan train --stage calibrate --resume`"
+            )
+        return CorrectedScorer(generator, self.run.discriminators(), correction, device=device)
 
     def user(self, user_id: object) -> Session:
         """The whole history of a user of the data set.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @click.option("-k", "count", type=click.IntRange(min=1), default=10, show_default=True)
 @click.option("--explain", is_flag=True, help="Say which factors speak for each item.")
 @click.option("--stage", help="Weights of this stage.  [default: the last]")
+@click.option("--with-discriminators", is_flag=True, help="Re-rank by what the discriminators say.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--quiet", is_flag=True, help="Do not name skipped items.")
@@ -28,6 +29,7 @@ def command(
     count: int,
     explain: bool,
     stage: str | None,
+    with_discriminators: bool,
     device: str,
     as_json: bool,
     quiet: bool,
@@ -43,16 +45,21 @@ def command(
         raise MfganError("recommend: give either --user or --session")
     from mfgan.console import Reporter
 
+    choice: dict[str, Any] = {
+        "stage": stage,
+        "with_discriminators": with_discriminators,
+        "device": device,
+    }
     explainer = None
     if explain:
         from mfgan.explain import Explainer
 
-        explainer = Explainer(run, stage=stage, device=device)
+        explainer = Explainer(run, **choice)
         recommender = explainer.recommender
     else:
         from mfgan.recommend import Recommender
 
-        recommender = Recommender(run, stage=stage, device=device)
+        recommender = Recommender(run, **choice)
     history = look_up(recommender, user, session)
     if history.unknown:
         notes = Reporter(quiet=quiet, stderr=True)

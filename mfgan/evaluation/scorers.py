@@ -1,4 +1,4 @@
-"""The trained generator as a scorer."""
+"""The trained generator as a scorer, alone or corrected by the discriminators."""
 
 from typing import TYPE_CHECKING
 
@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from mfgan.data.batch import JaggedBatch
+from mfgan.models.correction import Correction, corrected
 
 if TYPE_CHECKING:
+    from mfgan.models.discriminator import Discriminators
     from mfgan.models.generator import Generator
 
 
@@ -29,3 +31,34 @@ class GeneratorScorer:
         # The reserved column 0 is nobody's business here, so the plain product will do.
         scores: Tensor = hidden @ self._generator.item_table.T
         return scores
+
+
+class CorrectedScorer:
+    """Scores as the generator does, its best items re-ranked by what the discriminators say.
+
+    Args:
+        generator: The model.
+        discriminators: Of the same run.
+        correction: Their weights, and how many items are judged.
+        device: Where both live.
+    """
+
+    def __init__(
+        self,
+        generator: "Generator",
+        discriminators: "Discriminators",
+        correction: Correction,
+        *,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._alone = GeneratorScorer(generator, device=device)
+        self._device = torch.device(device)
+        self._discriminators = discriminators.to(self._device).eval()
+        self._weights = torch.tensor(correction.weights, device=self._device)
+        self._top_k = correction.top_k
+
+    def __call__(self, batch: JaggedBatch) -> Tensor:
+        """``(num_sessions, num_items + 1)`` float32."""
+        batch = batch.to(self._device)
+        scores = self._alone(batch)
+        return corrected(scores, batch, self._discriminators, self._weights, self._top_k)

@@ -69,6 +69,7 @@ class Explainer:
     Args:
         run: A run, or its directory.
         stage: Whose weights; of the last stage that has been trained where None.
+        with_discriminators: As `Recommender` has it: the recommendations are re-ranked.
         device: Where the models compute.
 
     Example:
@@ -77,12 +78,20 @@ class Explainer:
     """
 
     def __init__(
-        self, run: "Run | str | Path", *, stage: str | None = None, device: str = "cpu"
+        self,
+        run: "Run | str | Path",
+        *,
+        stage: str | None = None,
+        with_discriminators: bool = False,
+        device: str = "cpu",
     ) -> None:
-        self.recommender = Recommender(run, stage=stage, device=device)
+        self.recommender = Recommender(
+            run, stage=stage, with_discriminators=with_discriminators, device=device
+        )
         self.dataset = self.recommender.dataset
         discriminators = self.recommender.run.discriminators(stage)
-        self.judge = Judge(discriminators, device=device)
+        correction = None if stage is not None else self.recommender.run.correction()
+        self.judge = Judge(discriminators, correction=correction, device=device)
         self._factors = [self.dataset.factor(name) for name in self.judge.factor_names]
         self._combination = {
             "kind": discriminators.config.combination,

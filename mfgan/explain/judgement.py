@@ -14,6 +14,7 @@ from mfgan.data.factors import Factor
 from mfgan.models.discriminator import factor_weights
 
 if TYPE_CHECKING:
+    from mfgan.models.correction import Correction
     from mfgan.models.discriminator import Discriminators
 
 _JUDGED_AT_ONCE = 1024
@@ -28,7 +29,8 @@ class Judgements:
     Args:
         items: ``(n,)`` int64 item_idx.
         logits: ``(n, num_factors)`` float32, ``y_j``.
-        probabilities: ``(n, num_factors)`` float32, ``sigmoid(y_j)``: how real the item looks.
+        probabilities: ``(n, num_factors)`` float32, ``sigmoid(y_j)``, calibrated where the run is:
+            how real the item looks.
         weights: ``(n, num_factors)`` float32, ``w_j``; a row adds up to 1.
     """
 
@@ -39,13 +41,13 @@ class Judgements:
 
     @property
     def combined(self) -> Floats:
-        """``(n,)`` float32, ``Q = sum_j w_j sigmoid(y_j)``."""
+        """``(n,)`` float32, ``Q``, the weighted mean of the probabilities."""
         total: Floats = (self.weights * self.probabilities).sum(axis=1)
         return total
 
     @property
     def shares(self) -> Floats:
-        """``(n, num_factors)`` float32, ``w_j sigmoid(y_j) / Q``; a row adds up to 1."""
+        """``(n, num_factors)`` float32, each part of ``Q`` over all of it; a row adds up to 1."""
         parts = self.weights * self.probabilities
         # All judgements may underflow to 0 together; then no factor leads.
         total = parts.sum(axis=1, keepdims=True)
@@ -65,12 +67,18 @@ class Judge:
 
     Args:
         discriminators: The trained ones.
+        correction: Makes their probabilities calibrated ones; they are ``sigmoid(y_j)`` without.
         device: Where they live.
     """
 
     def __init__(
-        self, discriminators: "Discriminators", *, device: torch.device | str = "cpu"
+        self,
+        discriminators: "Discriminators",
+        *,
+        correction: "Correction | None" = None,
+        device: torch.device | str = "cpu",
     ) -> None:
+        self._correction = correction
         self._discriminators = discriminators.to(device).eval()
         self._device = torch.device(device)
 
@@ -119,15 +127,16 @@ class Judge:
         ]
         empty = torch.zeros(0, len(self.factor_names), device=self._device)
         logits: Tensor = torch.cat([empty, *parts])
+        sure = logits if self._correction is None else self._correction.calibrated(logits)
         weights = factor_weights(
-            logits,
+            sure,
             sharpness=self._discriminators.config.sharpness,
             mixture=self._discriminators.mixture,
         )
         return Judgements(
             items=candidates.ravel(),
             logits=logits.cpu().numpy(),
-            probabilities=logits.sigmoid().cpu().numpy(),
+            probabilities=sure.sigmoid().cpu().numpy(),
             weights=weights.cpu().numpy(),
         )
 

@@ -10,17 +10,19 @@ import numpy as np
 from mfgan.console import SILENT, Reporter
 from mfgan.errors import MfganError
 from mfgan.evaluation.baselines import ItemKNN, Popularity
-from mfgan.evaluation.protocol import evaluate
+from mfgan.evaluation.protocol import Scorer, evaluate
 from mfgan.evaluation.result import Evaluation
-from mfgan.evaluation.scorers import GeneratorScorer
+from mfgan.evaluation.scorers import CorrectedScorer, GeneratorScorer
 from mfgan.evaluation.significance import Comparison, compare
+from mfgan.models.correction import Correction
 from mfgan.training.run import Run
 from mfgan.training.stages import CONTROL_STAGE, STAGE_NAMES
 
 if TYPE_CHECKING:
     from mfgan.data.dataset import PreparedDataset, Split
 
-Kind = Literal["baseline", "stage", "control"]
+Kind = Literal["baseline", "stage", "control", "corrected"]
+WITH_DISCRIMINATORS = "with discriminators"
 COMPARED = ("HR@10", "NDCG@10", "MRR")
 
 
@@ -30,7 +32,8 @@ class Contender:
 
     Args:
         name: What the table calls it.
-        kind: ``baseline`` (not trained), ``stage`` of the run, or ``control``.
+        kind: ``baseline`` (not trained), ``stage`` of the run, ``control``, or ``corrected``: the
+            generator's ranking with the discriminators' judgements in it.
         evaluation: How it did.
     """
 
@@ -104,45 +107,68 @@ def standing(
         MfganError: No stage has trained a generator, or a control is of another data set.
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    dataset = run.dataset
     names = generator_stages(run)
     chosen = stage or _headline(run, names)
     if chosen not in names:
         run.weights("generator", chosen)  # names a stage that is not finished, or not known
         raise MfganError(f"{run.path}: stage {chosen} must have trained the generator, it has not")
-
-    def contender(name: str, kind: Kind, scorer: Any, max_len: int) -> Contender:
-        reporter.note(f"{name} ({kind})")
-        found = evaluate(
-            *(dataset, scorer),
-            split=split,
-            protocol=protocol,
-            max_len=max_len,
-            seed=seed,
-            reporter=reporter,
-        )
-        return Contender(name, kind, found)
-
-    def trained(source: Run, name: str, kind: Kind, label: str) -> Contender:
-        generator = source.generator(name).to(device)
-        scorer = GeneratorScorer(generator, device=device)
-        return contender(label, kind, scorer, generator.config.max_len)
-
-    others = []
-    if baselines:
-        others += [contender(*row) for row in _baselines(dataset)]
+    contest = _Contest(run.dataset, split, protocol, seed, device, reporter)
+    others = list(contest.baselines()) if baselines else []
     for name in names:
         if name != chosen:
-            others.append(trained(run, name, "control" if name == CONTROL_STAGE else "stage", name))
+            kind: Kind = "control" if name == CONTROL_STAGE else "stage"
+            others.append(contest.stage(run, name, kind, name))
     for given in controls:
         control = given if isinstance(given, Run) else Run.open(given)
-        control.check_dataset(dataset)
+        control.check_dataset(run.dataset)
         name = _headline(control, generator_stages(control))
-        others.append(trained(control, name, "control", f"{control.path} ({name})"))
-    ours = trained(run, chosen, "stage", chosen)
+        others.append(contest.stage(control, name, "control", f"{control.path} ({name})"))
+    if stage is None and (correction := run.correction()) is not None:
+        others.append(contest.corrected(run, correction))
+    ours = contest.stage(run, chosen, "stage", chosen)
     table = {other.name: other.evaluation for other in others}
     comparisons = compare(ours.evaluation, table, metrics=COMPARED, seed=seed)
     return Standing(ours, tuple(others), tuple(comparisons))
+
+
+@dataclass(frozen=True)
+class _Contest:
+    """The terms on which all contenders of one table are evaluated."""
+
+    dataset: "PreparedDataset"
+    split: "Split"
+    protocol: str
+    seed: int
+    device: str
+    reporter: Reporter
+
+    def baselines(self) -> Iterator[Contender]:
+        longest = int(np.diff(self.dataset.offsets).max())
+        yield self._contender("popularity", "baseline", Popularity(self.dataset), 1)
+        yield self._contender("item-kNN", "baseline", ItemKNN(self.dataset), longest)
+
+    def stage(self, run: Run, stage: str, kind: Kind, label: str) -> Contender:
+        generator = run.generator(stage).to(self.device)
+        scorer = GeneratorScorer(generator, device=self.device)
+        return self._contender(label, kind, scorer, generator.config.max_len)
+
+    def corrected(self, run: Run, correction: Correction) -> Contender:
+        generator = run.generator().to(self.device)
+        judges = run.discriminators()
+        scorer = CorrectedScorer(generator, judges, correction, device=self.device)
+        return self._contender(WITH_DISCRIMINATORS, "corrected", scorer, generator.config.max_len)
+
+    def _contender(self, name: str, kind: Kind, scorer: Scorer, max_len: int) -> Contender:
+        self.reporter.note(f"{name} ({kind})")
+        found = evaluate(
+            *(self.dataset, scorer),
+            split=self.split,
+            protocol=self.protocol,
+            max_len=max_len,
+            seed=self.seed,
+            reporter=self.reporter,
+        )
+        return Contender(name, kind, found)
 
 
 def generator_stages(run: Run) -> list[str]:
@@ -160,9 +186,3 @@ def _headline(run: Run, names: list[str]) -> str:
         raise MfganError(f"{run.path}: a generator must have been trained, found no finished stage")
     # Continued likelihood comes last of the stages, but beside the adversarial one it is a control.
     return "adversarial" if "adversarial" in names else names[-1]
-
-
-def _baselines(dataset: "PreparedDataset") -> Iterator[tuple[str, Kind, Any, int]]:
-    longest = int(np.diff(dataset.offsets).max())
-    yield "popularity", "baseline", Popularity(dataset), 1
-    yield "item-kNN", "baseline", ItemKNN(dataset), longest

@@ -16,7 +16,7 @@ from mfgan.training.log import MetricsLog
 from mfgan.training.loop import run_training
 from mfgan.training.run import Run
 from mfgan.training.stage import OneShotStage, StageContext, TrainingStage
-from mfgan.training.stages import STAGE_NAMES, stage_class, stages_of
+from mfgan.training.stages import CONTROL_STAGE, STAGE_NAMES, stage_class, stages_of
 
 # mallopt's names in malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -25,11 +25,12 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _FREE = {"device", "threads", "objective", "checkpoint_seconds", "keep_checkpoints", "tensorboard"}
 # Settings that only one stage reads may change until that stage has begun.
 _OWNERS = {
-    "sample": ("sample", "pretrain-discriminator", "adversarial"),
+    "sample": ("sample", "pretrain-discriminator", "adversarial", "calibrate"),
     "pretrain_generator": ("pretrain-generator", "continue-mle"),
     "pretrain_discriminator": ("pretrain-discriminator", "adversarial"),
     "discriminator": ("pretrain-discriminator", "adversarial"),
     "adversarial": ("adversarial", "continue-mle"),
+    "calibrate": ("calibrate",),
 }
 
 
@@ -152,12 +153,13 @@ def _hand_on(context: StageContext, run: Run, stage: str) -> None:
         for model in ("generator", "discriminators"):
             if path := source.weights(model):
                 load_model(path, model, getattr(context, model)())
+    # Continued likelihood stands in the adversarial stage's place, not after it.
+    aside = "adversarial" if stage == CONTROL_STAGE else CONTROL_STAGE
     for before in STAGE_NAMES[: STAGE_NAMES.index(stage)]:
-        # Continued likelihood stands in the adversarial stage's place, not after it.
-        if before != "adversarial" and (path := run.store(before).best_path()):
+        if before != aside and (path := run.store(before).best_path()):
             context.load(path)
     needed = [] if stage == "pretrain-generator" else ["generator"]
-    needed += ["discriminators"] if stage == "adversarial" else []
+    needed += ["discriminators"] if stage in ("adversarial", "calibrate") else []
     for model in needed:
         if model not in context.models:
             raise MfganError(

@@ -12,6 +12,7 @@ from mfgan.config import RunConfig, load_config
 from mfgan.data.dataset import PreparedDataset
 from mfgan.errors import MfganError, nearest
 from mfgan.files import atomic_file, read_json, write_json
+from mfgan.models.correction import Correction
 from mfgan.training.checkpoint import CheckpointStore, load_model
 from mfgan.training.stage import StageContext
 from mfgan.training.stages import CONTROL_STAGE, STAGE_NAMES
@@ -201,6 +202,20 @@ class Run:
         model = self._context().discriminators()
         self._load("discriminators", model, stage)
         return model
+
+    def correction(self) -> Correction | None:
+        """What the calibrate stage found; None where it has not run or selection is off.
+
+        It is of the weights that ``generator()`` and ``discriminators()`` give without a stage.
+
+        Raises:
+            MfganError: The file is not what the stage wrote.
+        """
+        path = self.stage_directory("calibrate") / "calibration.json"
+        if not self.has_finished("calibrate") or not path.exists():
+            return None
+        names = self.config.discriminator.factors or tuple(self.dataset.factor_names)
+        return Correction.from_dict(read_json(path), names, str(path))
 
     def _context(self) -> StageContext:
         return StageContext(self.dataset, self.config, torch.device("cpu"))

@@ -29,6 +29,7 @@ STAGE_IDS = {
     "pretrain-discriminator": 3,
     "adversarial": 4,
     "continue-mle": 5,
+    "calibrate": 6,
 }
 _INIT_ID = 0
 

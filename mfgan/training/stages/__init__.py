@@ -12,6 +12,7 @@ _CLASSES = {
     "pretrain-discriminator": "pretrain_discriminator:PretrainDiscriminatorStage",
     "adversarial": "adversarial:AdversarialStage",
     "continue-mle": "pretrain_generator:ContinueMleStage",
+    "calibrate": "calibrate:CalibrateStage",
 }
 # In the order in which one hands its models on to the next.
 STAGE_NAMES = tuple(_CLASSES)

@@ -1,0 +1,127 @@
+"""The discriminators' judgements as a correction of the generator's ranking.
+
+The logit ``y_j`` of a discriminator that tells real items from the generator's draws as well as its
+factor allows is ``log p_data - log p_generator`` up to a constant of the position. So
+``log G(i | history) + sum_j b_j y_j(history, i)`` is the better ranking, as far as it does; the
+weights ``b_j`` say how far, and are fitted where neither model has learned.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from mfgan.errors import MfganError
+
+if TYPE_CHECKING:
+    from mfgan.data.batch import JaggedBatch
+    from mfgan.models.discriminator import Discriminators
+
+
+@dataclass(frozen=True)
+class FactorCorrection:
+    """One factor's part.
+
+    Args:
+        name: The factor.
+        weight: ``b_j``, of its logit in the ranking.
+        error: The standard error of ``weight``.
+        slope: ``sigmoid(slope * y_j + intercept)`` is the chance that an item is the real one and
+            not the generator's, both being equally likely before.
+        intercept: See ``slope``.
+        calibration: Expected calibration error of that chance, on users it was not fitted to.
+        raw_calibration: The same of ``sigmoid(y_j)``.
+    """
+
+    name: str
+    weight: float
+    error: float
+    slope: float
+    intercept: float
+    calibration: float
+    raw_calibration: float
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What the ``calibrate`` stage finds.
+
+    Args:
+        factors: In the order of the discriminators' factors.
+        top_k: How many of the generator's best items are judged.
+        num_choices: Users whose choice among those the weights were fitted to.
+        gain: Log-likelihood per choice over that of the generator alone.
+    """
+
+    factors: tuple[FactorCorrection, ...]
+    top_k: int
+    num_choices: int
+    gain: float
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """``b_j`` of every factor."""
+        return tuple(factor.weight for factor in self.factors)
+
+    def calibrated(self, logits: Tensor) -> Tensor:
+        """``(..., num_factors)`` logits of the discriminators as those of calibrated chances."""
+        slope = logits.new_tensor([factor.slope for factor in self.factors])
+        intercept = logits.new_tensor([factor.intercept for factor in self.factors])
+        return slope * logits + intercept
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, document: Any, names: Sequence[str], where: str) -> "Correction":
+        """Read what ``to_dict`` gave.
+
+        Args:
+            document: The JSON document.
+            names: The factors that it must be of, in order.
+            where: Named in errors.
+
+        Raises:
+            MfganError: It is something else, or of other factors.
+        """
+        try:
+            factors = tuple(FactorCorrection(**factor) for factor in document["factors"])
+            rest = {name: value for name, value in document.items() if name != "factors"}
+            found = cls(factors=factors, **rest)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise MfganError(f"{where}: must be a calibration, got {error}") from None
+        if [factor.name for factor in found.factors] != list(names):
+            got = ", ".join(factor.name for factor in found.factors)
+            raise MfganError(f"{where}: factors must be {', '.join(names)}, got {got}")
+        return found
+
+
+def corrected(
+    scores: Tensor,
+    batch: "JaggedBatch",
+    discriminators: "Discriminators",
+    weights: Tensor,
+    top_k: int,
+) -> Tensor:
+    """Re-rank each session's best items; the others keep their order behind them.
+
+    Args:
+        scores: ``(num_sessions, num_items + 1)`` the generator's logits; column 0 is ignored.
+        batch: The sessions.
+        discriminators: Who judges the best ``top_k``, without dropout.
+        weights: ``(num_factors,)``.
+        top_k: Items judged; all where there are no more.
+
+    Returns:
+        Scores of the same shape.
+    """
+    best, places = scores[:, 1:].topk(min(top_k, scores.shape[1] - 1), dim=1)
+    items = places + 1
+    logits = discriminators(batch, batch.last_tokens(), items)
+    moved = best + logits @ weights
+    # A step below the last of the judged, so that what was not judged cannot pass them.
+    outside = scores + (moved.amin(1) - best.amin(1) - 1.0).clamp(max=0.0).unsqueeze(1)
+    result: Tensor = outside.scatter(1, items, moved)
+    return result

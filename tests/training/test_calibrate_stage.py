@@ -1,0 +1,157 @@
+"""The calibrate stage, and what uses it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from made import made_dataset
+from made_run import finished_run
+
+from mfgan.config import load_config
+from mfgan.data.batch import JaggedBatch
+from mfgan.errors import MfganError
+from mfgan.evaluation.scorers import CorrectedScorer, GeneratorScorer
+from mfgan.models.correction import Correction, FactorCorrection
+from mfgan.recommend import Recommender
+from mfgan.report.standing import WITH_DISCRIMINATORS, standing
+from mfgan.training import train
+from mfgan.training.run import Run
+from mfgan.training.stages.calibrate import choices
+
+SMALL = (
+    *("generator.hidden_dim=8", "generator.num_blocks=1", "generator.max_len=12", "threads=1"),
+    *("discriminator.hidden_dim=8", "discriminator.max_history=6", "sample.num_candidates=3"),
+    *("pretrain_generator.epochs=2", "pretrain_discriminator.epochs=1", "adversarial.turns=1"),
+    *("sample.exclude_target=false", "calibrate.top_k=10"),
+)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return made_dataset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def run(dataset, tmp_path_factory):
+    return train(dataset, tmp_path_factory.mktemp("runs") / "run", load_config(overrides=SMALL))
+
+
+def test_it_is_the_last_stage_and_every_factor_has_its_part(run, dataset):
+    assert run.finished_stages[-1] == "calibrate"
+    found = run.correction()
+    assert [factor.name for factor in found.factors] == dataset.factor_names
+    assert found.top_k == 10
+    assert 0 < found.num_choices <= len(dataset.target_users("validation"))
+    assert found.gain >= 0
+    for factor in found.factors:
+        assert factor.error > 0
+        assert 0 <= factor.calibration <= 1
+
+
+def test_it_is_of_the_weights_that_the_run_serves(run, dataset):
+    users = np.flatnonzero(dataset.validation > 0)
+    generator, judges = run.generator().eval(), run.discriminators().eval()
+    features, chosen = choices(generator, judges, dataset, users, 10)
+    assert len(chosen) == run.correction().num_choices
+    row = 0
+    for user in users.tolist():
+        history = dataset.history(user, "validation")
+        batch = JaggedBatch.from_sequences([history], max_len=12)
+        with torch.no_grad():
+            scores = generator.logits(generator(batch)[-1:])[0]
+        scores[torch.from_numpy(np.unique(history).astype(np.int64))] = -torch.inf
+        best = scores.argsort(descending=True)[:10]
+        target = int(dataset.items[dataset.offsets[user] + dataset.validation[user]])
+        if target not in best.tolist():
+            continue
+        with torch.no_grad():
+            said = judges(batch, batch.last_tokens(), best.unsqueeze(0))[0]
+        assert int(best[chosen[row]]) == target
+        expected = torch.cat([scores[best].unsqueeze(1), said], 1)
+        there = expected.isfinite().all(1)
+        torch.testing.assert_close(features[row][there], expected[there])
+        row += 1
+    assert row == len(chosen)
+
+
+def test_without_selection_validation_is_not_looked_at(dataset, tmp_path):
+    config = load_config(overrides=[*SMALL, "selection.enabled=false"])
+    run = train(dataset, tmp_path / "run", config)
+    assert run.has_finished("calibrate")
+    assert run.correction() is None
+
+
+def correction_of(run, weights, top_k):
+    names = run.dataset.factor_names
+    factors = [
+        FactorCorrection(name, weight, 0.1, 2.0, -0.5, 0.0, 0.0)
+        for name, weight in zip(names, weights, strict=True)
+    ]
+    return Correction(tuple(factors), top_k, 1, 0.0)
+
+
+@pytest.mark.parametrize("top_k", [1, 4, 1000])
+def test_corrected_scores_item_by_item(run, dataset, top_k):
+    weights = torch.linspace(-30, 30, len(dataset.factor_names)).tolist()
+    generator, judges = run.generator().eval(), run.discriminators().eval()
+    batch = JaggedBatch.from_sequences([dataset.history(u, "all") for u in (0, 3)], max_len=12)
+    scorer = CorrectedScorer(generator, judges, correction_of(run, weights, top_k))
+    with torch.no_grad():
+        alone, found = GeneratorScorer(generator)(batch)[:, 1:], scorer(batch)[:, 1:]
+        items = torch.arange(1, dataset.num_items + 1).expand(2, -1)
+        moved = alone + judges(batch, batch.last_tokens(), items) @ torch.tensor(weights)
+    for row in range(2):
+        order = alone[row].argsort(descending=True)
+        judged, rest = order[:top_k], order[top_k:]
+        torch.testing.assert_close(found[row][judged], moved[row][judged])
+        assert found[row][rest].argsort(descending=True).tolist() == list(range(len(rest)))
+        if len(rest):
+            assert found[row][rest].max() < found[row][judged].min()
+
+
+def test_evaluation_shows_it_beside_the_generator(run):
+    kinds = {other.name: other.kind for other in standing(run, baselines=False).others}
+    assert kinds[WITH_DISCRIMINATORS] == "corrected"
+    named = standing(run, baselines=False, stage="adversarial").others
+    assert WITH_DISCRIMINATORS not in {other.name for other in named}
+
+
+def test_recommending_with_discriminators_follows_the_corrected_scores(run, dataset):
+    found = Recommender(run, with_discriminators=True).recommend(sessions=[dataset.item_ids[1:4]])
+    scorer = CorrectedScorer(run.generator().eval(), run.discriminators().eval(), run.correction())
+    batch = JaggedBatch.from_sequences([np.arange(1, 4)], max_len=12)
+    with torch.no_grad():
+        scores = scorer(batch)[0]
+    scores[:4] = -torch.inf
+    expected = dataset.item_ids.take(scores.argsort(descending=True)[:10].numpy())
+    assert found["item_id"].to_list() == list(expected)
+
+
+def test_recommending_with_discriminators_needs_a_calibrated_run(run, dataset, tmp_path):
+    bare = finished_run(tmp_path / "bare", dataset)
+    with pytest.raises(MfganError, match="must be of a calibrated run .* got no calibration"):
+        Recommender(bare, with_discriminators=True)
+    with pytest.raises(MfganError, match="got stage adversarial"):
+        Recommender(run, stage="adversarial", with_discriminators=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.pop("top_k"), "must be a calibration"),
+        (lambda d: d["factors"].reverse(), "factors must be"),
+        (lambda d: d["factors"][0].pop("slope"), "must be a calibration"),
+    ],
+)
+def test_another_file_is_refused(run, tmp_path, change, message):
+    path = run.stage_directory("calibrate") / "calibration.json"
+    text = path.read_text()
+    document = json.loads(text)
+    change(document)
+    try:
+        path.write_text(json.dumps(document))
+        with pytest.raises(MfganError, match=message):
+            Run.open(run.path).correction()
+    finally:
+        path.write_text(text)

@@ -1,0 +1,99 @@
+"""Fits of choices and chances against planted truths and the conditions of an optimum."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mfgan.training.calibration import fit_chance, fit_choice, held_out_error
+from mfgan.training.judging import calibration_error
+
+
+def planted(weights, num_choices=4000, num_alternatives=7, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    x = torch.randn(num_choices, num_alternatives, len(weights), generator=rng)
+    x[..., 1] += 0.7 * x[..., 0]  # features go together, as factors do
+    chance = (x @ torch.tensor(weights)).softmax(1)
+    return x, torch.multinomial(chance, 1, generator=rng).squeeze(1)
+
+
+def test_the_weights_behind_choices_are_found():
+    truth = [1.0, -0.5, 0.0]
+    fit = fit_choice(*planted(truth))
+    away = (fit.weights - torch.tensor(truth)).abs()
+    assert (away < 4 * fit.errors).all()
+    assert (fit.errors < 0.04).all()
+
+
+def test_errors_are_those_of_repeated_draws():
+    fits = [fit_choice(*planted([1.0, -0.5], num_choices=300, seed=seed)) for seed in range(60)]
+    spread = torch.stack([fit.weights for fit in fits]).std(0)
+    said = torch.stack([fit.errors for fit in fits]).mean(0)
+    assert torch.allclose(spread, said, rtol=0.3)
+
+
+def test_alternatives_that_are_not_there_change_nothing():
+    x, chosen = planted([1.0, -0.5], num_choices=50)
+    fit = fit_choice(x, chosen)
+    absent = torch.randn(50, 2, 2)
+    absent[..., 0] = -torch.inf
+    wider = fit_choice(torch.cat([x, absent], 1), chosen)
+    assert torch.allclose(fit.weights, wider.weights)
+    assert wider.log_likelihood == pytest.approx(fit.log_likelihood)
+
+
+def test_one_feature_has_the_likelihood_worked_out_by_hand():
+    # Alternatives 1 and 0; the first is taken three times in four, so the weight is log 3.
+    x = torch.tensor([[[1.0], [0.0]]] * 4)
+    fit = fit_choice(x, torch.tensor([0, 0, 0, 1]))
+    assert float(fit.weights[0]) == pytest.approx(math.log(3), rel=0.02)
+    expected = (3 * math.log(3 / 4) + math.log(1 / 4)) / 4
+    assert fit.log_likelihood == pytest.approx(expected, rel=0.01)
+
+
+def test_features_that_say_the_same_share_a_finite_weight():
+    x, chosen = planted([1.0, -0.5])
+    fit = fit_choice(torch.cat([x, x[..., :1]], -1), chosen)
+    assert fit.weights.isfinite().all()
+    assert float(fit.weights[0]) == pytest.approx(float(fit.weights[2]), rel=1e-3)
+
+
+def distorted(slope, intercept, num_positions=3000, num_candidates=4, seed=1):
+    """Logits ``y`` with ``P(real | y) = sigmoid(slope y + intercept)``, both kinds as likely."""
+    rng = np.random.default_rng(seed)
+    # Of a real item the true log-odds are N(s/2, s), of a candidate N(-s/2, s): their log ratio.
+    spread = 1.5
+    real = rng.normal(spread / 2, spread**0.5, (num_positions, 1))
+    drawn = rng.normal(-spread / 2, spread**0.5, (num_positions, num_candidates))
+    return torch.from_numpy((np.hstack([real, drawn]) - intercept) / slope)
+
+
+def test_chances_undo_a_distortion():
+    slope, intercept = fit_chance(distorted(0.3, -1.2))
+    assert slope == pytest.approx(0.3, abs=0.03)
+    assert intercept == pytest.approx(-1.2, abs=0.1)
+
+
+def test_chances_are_right_on_average_and_along_the_logit():
+    y = distorted(2.0, 0.4, num_positions=200)
+    slope, intercept = fit_chance(y)
+    chance = torch.sigmoid(slope * y + intercept)
+    share = torch.full_like(y, 0.5 / y[:, 1:].numel())
+    share[:, 0] = 0.5 / len(y)
+    real = torch.zeros_like(y)
+    real[:, 0] = 1
+    for weight in (torch.ones_like(y), y):
+        assert float((share * weight * (chance - real)).sum()) == pytest.approx(0, abs=1e-6)
+
+
+def test_held_out_error_is_small_where_the_raw_one_is_not():
+    y = distorted(0.3, -1.2)
+    assert float(calibration_error(y)) > 0.15
+    assert held_out_error(y) < 0.05
+
+
+def test_held_out_error_is_of_positions_that_were_not_fitted():
+    # Signs that turn from one fold to the other: a fit to the rest is always wrong.
+    y = torch.tensor([[3.0, -3.0], [-3.0, 3.0]]).repeat(50, 1)
+    assert held_out_error(y) > 0.4
