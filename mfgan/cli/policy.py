@@ -22,6 +22,11 @@ def command() -> None:
     multiple=True,
     help="Run of user-model train; repeat to learn from several of them.",
 )
+@click.option(
+    "--validation",
+    type=_PATH,
+    help="A run of user-model train --users validation: keep the policy that earns most from it.",
+)
 @click.option("--out", type=_PATH, required=True, help="Directory of the policy to make.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="One setting of the policy."
@@ -33,6 +38,7 @@ def command() -> None:
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def train(
     run_dirs: tuple[Path, ...],
+    validation: Path | None,
     out: Path,
     overrides: tuple[str, ...],
     seed: int,
@@ -55,14 +61,23 @@ def train(
         raise MfganError(f"{out}: must not exist yet, found one; pass --overwrite to replace it")
     settings = load_policy_settings([*overrides, f"seed={seed}"])
     reporter = Reporter(quiet=quiet, stderr=as_json)
-    curve = train_policy(
-        [UserModelRun.open(one) for one in run_dirs], out, settings, reporter=reporter
+    trained = train_policy(
+        [UserModelRun.open(one) for one in run_dirs],
+        out,
+        settings,
+        validation=UserModelRun.open(validation) if validation else None,
+        reporter=reporter,
     )
+    curve = trained["curve"]
     found = {"policy": str(out), "steps": len(curve), "reward at the end": _tail_mean(curve)}
+    found |= {name: trained[name] for name in ("validation", "chosen step")}
     if as_json:
         _print(found)
     else:
-        reporter.note(f"{out}: mean reward of the last displays {found['reward at the end']:.3f}")
+        reporter.note(
+            f"{out}: mean reward of the last displays {found['reward at the end']:.3f}; kept the"
+            f" networks of step {found['chosen step']}"
+        )
 
 
 @command.command("eval")

@@ -26,8 +26,8 @@ def command() -> None:
 @click.option("--objective", type=click.Choice(_OBJECTIVES), help="shannon unless the file says.")
 @click.option(
     "--users",
-    type=click.Choice(["train", "held-out"]),
-    help="held-out: fit the users outside of training, for judging policies on users never seen.",
+    type=click.Choice(["train", "validation", "test", "held-out"]),
+    help="Whom to fit; held-out: validation and test. Policies are judged on users never seen.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Of weights, batches and dropout.")
 @click.option("--device", help="cpu, cuda or cuda:N.")

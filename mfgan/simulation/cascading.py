@@ -26,22 +26,27 @@ class PolicySettings(Section):
     seed: int = Field(default=0, ge=0, lt=2**62)
     slate: int = Field(default=3, ge=1, description="k, items a display")
     pool: int = Field(
-        default=300, ge=0, description="items considered, most displayed first; 0: all"
+        default=150, ge=0, description="items considered, most displayed first; 0: all"
     )
-    session: str = "fixed:20"
+    session: str = "fixed:5"
     reward: str = Field(default="gain", description="gain, utility or click")
-    users: int = Field(default=32, ge=1, description="simulated users stepped together")
-    steps: int = Field(default=600, ge=0, description="displays to each of them")
-    batch_size: int = Field(default=64, ge=1)
+    users: int = Field(default=64, ge=1, description="simulated users stepped together")
+    steps: int = Field(default=450, ge=0, description="displays to each of them")
+    updates: int = Field(default=4, ge=1, description="batches learned from after each display")
+    batch_size: int = Field(default=128, ge=1)
     replay: int = Field(default=10_000, ge=1, description="transitions kept")
     warmup: int = Field(default=20, ge=1, description="steps before learning begins")
+    validate_every: int = Field(
+        default=50, ge=1, description="steps between sessions with validation users, if any"
+    )
+    validation_users: int = Field(default=300, ge=1)
     hidden: int = Field(default=32, ge=1)
     embedding_dim: int = Field(default=8, ge=1)
     window: int = Field(default=5, ge=1, description="last clicks that make up the state")
-    discount: float = Field(default=0.9, ge=0, le=1)
+    discount: float = Field(default=1.0, ge=0, le=1)
     epsilon_start: float = Field(default=0.2, ge=0, le=1)
     epsilon_end: float = Field(default=0.02, ge=0, le=1)
-    epsilon_steps: int = Field(default=500, ge=1)
+    epsilon_steps: int = Field(default=400, ge=1)
     target_rate: float = Field(
         default=0.02, gt=0, le=1, description="of the targets' moving average"
     )
@@ -79,7 +84,15 @@ class CascadingNetworks(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(hidden, 1) for _ in range(self.slate))
         for weight in self.heads.parameters():
             nn.init.zeros_(weight)
-        # Added to each Q: the utility of the item at this moment, so that learning begins at greed.
+        # What the state alone is worth is most of a value and says nothing of what to show: kept
+        # apart, it does not have to be learned anew for every item.
+        last = nn.Linear(hidden, 1)
+        self.level = nn.Sequential(nn.Linear(state, hidden), nn.ReLU(), last)
+        # What an item adds at each place wherever it is shown, and its utility at this moment. The
+        # first begins at 0 and the second at 1, so that learning begins at greed.
+        self.worth = nn.Embedding(num_items + 1, self.slate)
+        nn.init.zeros_(self.worth.weight)
+        nn.init.zeros_(last.weight)
         self.utility = nn.Parameter(torch.ones(self.slate))
 
     def state(self, clicks: Tensor, about: Tensor) -> Tensor:
@@ -88,7 +101,7 @@ class CascadingNetworks(nn.Module):
 
     def vectors(self, items: Tensor, inputs: Tensor) -> Tensor:
         """``(n, m, width)`` of items ``(m,)`` or ``(n, m)`` and their ``(n, m, 4)`` inputs."""
-        table = self.items(items)
+        table = torch.cat([self.worth(items), self.items(items)], dim=-1)
         return torch.cat([table.expand(*inputs.shape[:2], -1), inputs], dim=2)
 
     def value(self, place: int, state: Tensor, vectors: Tensor, chosen: Tensor) -> Tensor:
@@ -102,10 +115,10 @@ class CascadingNetworks(nn.Module):
         """
         x = self.from_state[place](state)
         if place:
-            x = x + self.from_chosen[place](chosen.flatten(1))
-        x = torch.relu(x[:, None] + self.from_item[place](vectors))
-        value: Tensor = self.heads[place](x)[..., 0]
-        return value + self.utility[place] * vectors[..., -_ITEM_INPUTS]
+            x = x + self.from_chosen[place](chosen[..., self.slate :].flatten(1))
+        x = torch.relu(x[:, None] + self.from_item[place](vectors[..., self.slate :]))
+        value: Tensor = self.heads[place](x)[..., 0] + self.level(state)
+        return value + vectors[..., place] + self.utility[place] * vectors[..., -_ITEM_INPUTS]
 
     def cascade(self, state: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """``a_1* = argmax Q_1``, ``a_2* = argmax Q_2(a_1*, ·)``, …: O(k m), not m over k.

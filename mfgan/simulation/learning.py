@@ -72,7 +72,9 @@ class PolicyTrainer:
                 networks = CascadingNetworks(known[0].reward.features.num_items, settings)
         self.networks, self._targets = networks, deepcopy(networks)
         self._optimizer = Optimizer(
-            dict(networks.named_parameters()), settings.optimizer, total_steps=settings.steps
+            dict(networks.named_parameters()),
+            settings.optimizer,
+            total_steps=settings.steps * settings.updates,
         )
         self._observer = Observer(known, pool, settings.window)
         self._groups = [
@@ -128,7 +130,8 @@ class PolicyTrainer:
                 if not bool(active.any()):
                     seen, active = self._begin()
                 if step >= self.settings.warmup:
-                    self._learn()
+                    for _ in range(self.settings.updates):
+                        self._learn()
                 task.advance(1, f"reward {reward:.3f}")
                 yield reward
 

@@ -29,10 +29,19 @@ def test_from_the_log_to_the_policy(tmp_path, capsys):
     code, out, _ = run(capsys, "user-model", "eval", a, "--fidelity", "--json")
     assert code == 0
     assert {"random", "popularity", "model"} == set(json.loads(out)["metrics"])
+    judge = tmp_path / "judge"
+    third = ["--users", "validation", *SHORT]
+    assert run(capsys, "user-model", "train", data, "--run", judge, *third)[0] == 0
     small = ["slate=2", "session=fixed:3", "users=4", "steps=6", "warmup=2"]
     sets = [word for one in small for word in ("--set", one)]
     known = ["--user-model", a]
-    assert run(capsys, "policy", "train", *known, "--out", policy, *sets, "--quiet")[0] == 0
+    chosen = ["--validation", judge, "--json"]
+    code, out, _ = run(capsys, "policy", "train", *known, *chosen, "--out", policy, *sets)
+    assert (code, set(json.loads(out)["validation"])) == (0, {"0", "6"})
+    code, _, err = run(
+        capsys, "policy", "train", *known, "--validation", a, "--out", tmp_path / "none", *sets
+    )
+    assert (code, "must be of other users" in err) == (2, True)
     code, out, _ = run(
         capsys, "policy", "eval", policy, policy, "--user-model", b, "--num-users", 20,
         "--adapt", 4, "--json",

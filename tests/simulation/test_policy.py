@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from mfgan.evaluation.seeds import over_seeds
 from mfgan.models.user_model import build_user_model
 from mfgan.models.user_model_config import UserModelConfig
 from mfgan.simulation.cascading import CascadingNetworks, PolicySettings
-from mfgan.simulation.experiment import load_policy_settings
+from mfgan.simulation.experiment import _Chooser, load_policy_settings
 from mfgan.simulation.fidelity import fidelity
 from mfgan.simulation.learning import PolicyTrainer, Replay
 from mfgan.simulation.off_policy import RewardTable, estimate
@@ -62,7 +64,7 @@ def test_the_cascade_is_the_greedy_maximum_of_each_network():
             assert int(places[row, j]) == int(q.argmax())
             taken.append(int(q.argmax()))
             chosen = torch.cat([chosen, vectors[row : row + 1, taken[-1:]]], dim=1)
-        assert float(values[row].detach()) == pytest.approx(float(q.max().detach()))
+        assert float(values[row].detach()) == pytest.approx(float(q.max().detach()), abs=1e-5)
     rows = torch.arange(2)[:, None]
     along = made.along(state, vectors[rows, places])
     assert along.shape == (2, 3)
@@ -111,6 +113,35 @@ def test_training_improves_on_its_own_user(user):
     assert after.name == "cascading DQN"
 
 
+def test_learning_begins_at_greed(user):
+    settings = PolicySettings(slate=3, session="fixed:4", pool=0)
+    policy = PolicyTrainer([user], POOL, settings).policy
+    greedy = GreedyRecommender([user], POOL, 3)
+    found = [
+        roll_out(one, user, num_users=30, session=RULE, reward="gain") for one in (policy, greedy)
+    ]
+    assert np.array_equal(found[0].rewards, found[1].rewards)
+
+
+def test_validation_users_choose_the_networks(user):
+    settings = PolicySettings(slate=2, session="fixed:4", pool=0, validation_users=50)
+    trainer = PolicyTrainer([user], POOL, settings)
+    validation = SimpleNamespace(user=lambda: user)
+    chooser = _Chooser(trainer, validation)
+    with torch.no_grad():
+        trainer.networks.utility.fill_(-1.0)  # the worst items first
+    chooser.offer(50)
+    assert chooser.rewards[50] < chooser.rewards[0]
+    assert chooser.restore() == 0
+    assert trainer.networks.utility.tolist() == [1.0, 1.0]
+    last = _Chooser(trainer, None)
+    with torch.no_grad():
+        trainer.networks.utility.fill_(3.0)
+    last.offer(100)
+    assert last.restore() == 100
+    assert trainer.networks.utility.tolist() == [3.0, 3.0]
+
+
 def test_the_replay_keeps_the_newest():
     replay = Replay(4)
     replay.add(torch.arange(3), torch.arange(3.0))
@@ -136,7 +167,7 @@ def test_wrong_settings(override, message):
 
 
 def test_a_pool_too_small_for_the_session(user):
-    with pytest.raises(MfganError, match="pool must hold 60 items or more"):
+    with pytest.raises(MfganError, match="pool must hold 15 items or more"):
         PolicyTrainer([user], POOL, PolicySettings())
 
 

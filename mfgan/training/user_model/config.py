@@ -18,6 +18,7 @@ else:
     import tomli as tomllib
 
 Objective = Literal["shannon", "l2", "adversarial-shannon", "adversarial-l2"]
+UsersOf = Literal["train", "validation", "test", "held-out"]
 
 
 class ClosedFormConfig(Section):
@@ -56,10 +57,10 @@ class UserModelSettings(Section):
     seed: int = Field(default=0, ge=0, lt=2**63)
     device: str = "cpu"
     threads: int = Field(default=0, ge=0, description="threads of the CPU; 0: as torch chooses")
-    users: Literal["train", "held-out"] = Field(
+    users: UsersOf = Field(
         default="train",
-        description="held-out: fitted to four fifths of all other users and chosen on the rest, for"
-        " judging policies on users that the training model never saw",
+        description="validation, test, held-out (both): fitted to four fifths of those users and"
+        " chosen on the rest, for judging policies on users that the training model never saw",
     )
     objective: Objective = "shannon"
     warm_start: bool = Field(default=True, description="begin l2 and adversarial at Shannon's best")

@@ -46,20 +46,25 @@ def stage_names(settings: UserModelSettings) -> list[str]:
 
 
 def fitted_users(dataset: DisplayDataset, settings: UserModelSettings) -> np.ndarray:
-    """The users a run is fitted to: the training users, or most others for ``held-out``."""
+    """The users a run is fitted to: the training users, or most of those it names."""
     if settings.users == "train":
         return dataset.users("train")
-    return _others(dataset)[0]
+    return _others(dataset, settings)[0]
 
 
 def selecting_users(dataset: DisplayDataset, settings: UserModelSettings) -> np.ndarray:
     """The users who choose among a run's checkpoints."""
-    return dataset.users("validation") if settings.users == "train" else _others(dataset)[1]
+    if settings.users == "train":
+        return dataset.users("validation")
+    return _others(dataset, settings)[1]
 
 
-def _others(dataset: DisplayDataset) -> tuple[np.ndarray, np.ndarray]:
+def _others(dataset: DisplayDataset, settings: UserModelSettings) -> tuple[np.ndarray, np.ndarray]:
     """Users outside of training, four fifths and one fifth."""
-    users = np.flatnonzero(dataset.parts != 0)
+    if settings.users == "held-out":
+        users = np.flatnonzero(dataset.parts != 0)
+    else:
+        users = dataset.users(settings.users)
     order = np.random.default_rng([len(users), _HELD_OUT]).permutation(users)
     cut = len(users) - len(users) // 5
     return np.sort(order[:cut]), np.sort(order[cut:])
@@ -102,7 +107,7 @@ def train_user_model(
 
     Args:
         dataset: Prepared displays. Its validation users choose; its test users are not looked at
-            (with ``users = "held-out"`` both are what is fitted).
+            (other ``users`` are what is fitted).
         run: The directory.
         settings: What to do.
         init: A finished run of the same model, whose Shannon stage of best validation loss is

@@ -77,6 +77,15 @@ def test_held_out_users_are_disjoint_from_training(data):
     assert len(fitted) + len(selecting) + len(train) == data.num_users
 
 
+def test_a_judge_can_be_fitted_to_validation_or_test_users(data):
+    for part in ("validation", "test"):
+        chosen = load_settings(overrides=[f"users={part}"])
+        fitted, selecting = module.fitted_users(data, chosen), module.selecting_users(data, chosen)
+        mine = [*fitted.tolist(), *selecting.tolist()]
+        assert sorted(mine) == data.users(part).tolist()
+        assert len(selecting) == len(mine) // 5
+
+
 def test_what_cannot_go_on(data, tmp_path):
     chosen = load_settings(overrides=SHORT)
     train_user_model(data, tmp_path / "run", chosen)
