@@ -73,13 +73,13 @@ class JaggedBatch:
         Raises:
             MfganError: A session is empty.
         """
-        lengths = self.offsets.diff()
-        if self.num_sessions and int(lengths.min()) == 0:
-            empty = int((lengths == 0).nonzero()[0, 0])
+        lengths = np.diff(self.offsets.numpy())
+        if self.num_sessions and lengths.min() == 0:
+            empty = int(np.flatnonzero(lengths == 0)[0])
             raise MfganError(
                 f"last_tokens: every session must hold a token, session {empty} is empty"
             )
-        return (self.offsets[1:] - 1).to(self.items.device)
+        return self.cu_seqlens[1:].long() - 1
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "JaggedBatch":
         """The batch on another device; ``offsets`` stay on the host."""

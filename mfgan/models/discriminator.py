@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mfgan.errors import MfganError
+from mfgan.models import fixed
 from mfgan.models.expanded import expanded_score
 from mfgan.models.factor_embedding import FactorEmbedding
 from mfgan.ops import dropout_residual, factor_score
@@ -230,14 +231,24 @@ class Discriminators(nn.Module):
         )
 
     def _rows(self, items: Tensor, candidates: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        """The items in play as table rows: all of the catalogue, or the distinct ones."""
-        catalogue = self.embedding.num_rows
-        if catalogue <= items.numel() + candidates.numel():
+        """The items in play as table rows: all of the catalogue, or the distinct ones.
+
+        Where sizes are fixed, there are as many rows as tokens and candidates; item 0 fills them.
+        """
+        catalogue, most = self.embedding.num_rows, items.numel() + candidates.numel()
+        if catalogue <= most:
             return None, items, candidates
         in_play = torch.zeros(catalogue, dtype=torch.bool, device=items.device)
         in_play[items] = True
         in_play[candidates.flatten()] = True
         places = in_play.cumsum(0) - 1
+        if fixed.fixed_sizes(items.device):
+            # Items that are not in play all go to a last row, which is dropped.
+            rows = items.new_zeros(most + 1)
+            rows.scatter_(
+                0, torch.where(in_play, places, most), torch.arange(catalogue, device=items.device)
+            )
+            return rows[:most], places[items], places[candidates]
         return in_play.nonzero().squeeze(1), places[items], places[candidates]
 
     def _reset_parameters(self, seed: int) -> None:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mfgan.models import fixed
+
 if TYPE_CHECKING:
     from mfgan.data.factors import Factor
 
@@ -77,6 +79,10 @@ class FactorEmbedding(nn.Module):
         Returns:
             ``(num_factors, num_rows, hidden_dim)``.
         """
+        if rows is not None and fixed.fixed_sizes(self.table.device):
+            # How many values the rows have is not known without asking; all items' are.
+            every: Tensor = self(None)
+            return every[:, rows]
         parts = []
         if self._num_tabled:
             values, offsets = self._bags_of(rows)

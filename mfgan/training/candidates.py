@@ -10,9 +10,10 @@ from torch.nn import functional as F
 
 from mfgan.data.batch import JaggedBatch
 from mfgan.errors import MfganError
+from mfgan.training.chunks import logits_at_once
+from mfgan.training.draws import Draws, exponential, uniform
 
 Method = Literal["multinomial", "gumbel", "top"]
-_LOGITS_AT_ONCE = 1 << 18  # a few positions' logits of all items, which stay near a core
 _BLOCK = 64  # items whose probabilities are summed before one of them is looked for
 
 
@@ -63,7 +64,7 @@ def draw_candidates(
     count: int,
     *,
     method: Method,
-    rng: torch.Generator,
+    rng: Draws,
     exclude: Tensor | None = None,
 ) -> Draw:
     """Draw items from the generator's distribution, a few positions at once.
@@ -75,7 +76,7 @@ def draw_candidates(
         count: Candidates a position.
         method: ``multinomial`` draws independently, so that an item may come twice; ``gumbel``
             without replacement; ``top`` takes the most probable.
-        rng: Where the draws come from; on the CPU.
+        rng: Where the draws come from.
         exclude: ``(num_positions,)`` item_idx never drawn at its position, such as the true item.
 
     Returns:
@@ -90,7 +91,7 @@ def draw_candidates(
         raise MfganError(
             f"candidates: {count} a position need more items than the {left} that may be drawn"
         )
-    rows = max(1, _LOGITS_AT_ONCE // num_items)
+    rows = max(1, logits_at_once(hidden.device) // num_items)
     # Whole blocks of items: what is added has no probability.
     items = F.pad(item_table.detach()[1:], (0, 0, 0, -num_items % _BLOCK))
     parts = [
@@ -100,6 +101,7 @@ def draw_candidates(
             count,
             method,
             rng,
+            start,
             None if exclude is None else exclude[start : start + rows, None] - 1,
         )
         for start in range(0, len(hidden), rows)
@@ -120,7 +122,8 @@ def _draw(
     num_items: int,
     count: int,
     method: Method,
-    rng: torch.Generator,
+    rng: Draws,
+    first_row: int,
     exclude: Tensor | None,
 ) -> Draw:
     logits = padded[:, :num_items]
@@ -137,28 +140,28 @@ def _draw(
         total = total.logaddexp(left_out)
     threshold = None
     if method == "multinomial":
-        places = _multinomial(masses, count, rng)
+        places = _multinomial(masses, count, rng, first_row)
     elif method == "top":
         places = logits.topk(count, dim=1).indices
     else:
-        places, threshold = _gumbel(logits - total, count, rng)
+        places, threshold = _gumbel(logits - total, count, rng, first_row)
     return Draw(places + 1, logits.gather(1, places) - total, threshold)
 
 
-def _gumbel(log_probs: Tensor, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def _gumbel(log_probs: Tensor, count: int, rng: Draws, first_row: int) -> tuple[Tensor, Tensor]:
     """Draws without replacement, in order, and the largest perturbed value that is none."""
-    noise = torch.empty(log_probs.shape, dtype=log_probs.dtype).exponential_(generator=rng)
-    perturbed = log_probs.sub_(noise.log_().to(log_probs.device))
+    noise = exponential(rng, first_row, len(log_probs), log_probs.size(1), log_probs)
+    perturbed = log_probs.sub_(noise.log_())
     values, order = perturbed.topk(min(count + 1, log_probs.size(1)), dim=1)
     # Where all items are drawn, the threshold is below each of them: they were certain.
     return order[:, :count], F.pad(values, (0, 1), value=-torch.inf)[:, count]
 
 
-def _multinomial(masses: Tensor, count: int, rng: torch.Generator) -> Tensor:
+def _multinomial(masses: Tensor, count: int, rng: Draws, first_row: int) -> Tensor:
     """Independent draws from rows of masses: a block by its sum, then an item within the block."""
     blocks = masses.view(len(masses), -1, _BLOCK)
     sums = blocks.sum(2).cumsum(1)
-    draws = torch.rand(len(masses), count, generator=rng).to(masses)
+    draws = uniform(rng, first_row, len(masses), count, masses)
     points = _below(draws * sums[:, -1:], sums[:, -1:])
     block = torch.searchsorted(sums, points, right=True)
     block.clamp_(max=sums.size(1) - 1)  # of rows that are not numbers; the loss will show them

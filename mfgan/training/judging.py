@@ -13,6 +13,7 @@ from mfgan.data.batch import JaggedBatch
 from mfgan.models.discriminator import Discriminators, combine
 from mfgan.models.generator import Generator
 from mfgan.training.candidates import choose_positions, draw_candidates
+from mfgan.training.draws import Draws
 
 if TYPE_CHECKING:
     from mfgan.config import PretrainDiscriminatorConfig, SampleConfig
@@ -44,7 +45,7 @@ def draw_trials(
     settings: "SampleConfig",
     *,
     numpy_rng: np.random.Generator,
-    rng: torch.Generator,
+    rng: Draws,
 ) -> Trials:
     """Draw candidates beside the real next items of some training positions.
 
@@ -64,17 +65,33 @@ def draw_trials(
     if batch.targets is None:
         raise ValueError("draw_trials: the batch must have targets, got none")
     positions = choose_positions(batch, settings.positions, numpy_rng)
-    return _trials(generator, batch, positions, batch.targets[positions], settings, rng)
+    return trials_at(generator, batch, positions, batch.targets[positions], settings, rng)
 
 
-def _trials(
+def trials_at(
     generator: Generator,
     batch: JaggedBatch,
     positions: Tensor,
     real: Tensor,
     settings: "SampleConfig",
-    rng: torch.Generator,
+    rng: Draws,
 ) -> Trials:
+    """Draw candidates beside the real next items of given positions.
+
+    Args:
+        generator: Who proposes; without dropout, and without a gradient.
+        batch: The sessions.
+        positions: ``(num_positions,)`` int64 token index.
+        real: ``(num_positions,)`` int64, the real next item of each.
+        settings: How many candidates, and which.
+        rng: Draws the candidates.
+
+    Returns:
+        One real item and ``num_candidates`` others for every position.
+
+    Raises:
+        MfganError: The catalogue has too few items.
+    """
     with torch.no_grad():
         hidden = generator(batch)[positions]
     draw = draw_candidates(
@@ -151,7 +168,7 @@ def heldout_trials(
     *,
     users: np.ndarray,
     batch_size: int,
-    rng: torch.Generator,
+    rng: Draws,
 ) -> Iterator[Trials]:
     """Trials on validation items, which neither model has learned from.
 
@@ -179,7 +196,7 @@ def heldout_trials(
         batch = packed.to(device)
         real = targets[done : done + batch.num_sessions].to(device)
         done += batch.num_sessions
-        yield _trials(generator, batch, batch.last_tokens(), real, settings, rng)
+        yield trials_at(generator, batch, batch.last_tokens(), real, settings, rng)
 
 
 def measure(discriminators: Discriminators, trials: Iterator[Trials]) -> dict[str, float]:

@@ -204,16 +204,23 @@ class _Tally:
     """Sums of scalars over an epoch's steps, kept where the scalars are."""
 
     def __init__(self, sums: dict[str, float]) -> None:
-        self._sums = {name: torch.tensor(v, dtype=torch.float64) for name, v in sums.items()}
+        self._before = dict(sums)
+        self._sums: dict[str, Tensor] = {}
 
     def add(self, scalars: dict[str, Tensor]) -> None:
         for name, value in scalars.items():
-            old = self._sums.get(name)
-            wide = value.detach().double()
-            self._sums[name] = wide if old is None else old.to(wide.device) + wide
+            wide, old = value.detach().double(), self._sums.get(name)
+            if old is None:
+                # What was counted before the run went on, as a kernel's argument: no copy.
+                old = torch.full_like(wide, self._before.pop(name, 0.0))
+            self._sums[name] = old + wide
 
     def sums(self) -> dict[str, float]:
-        return {name: float(value) for name, value in self._sums.items()}
+        if not self._sums:
+            return dict(self._before)
+        # All of them together: reading one from a GPU waits for everything before it.
+        values = torch.stack(list(self._sums.values())).tolist()
+        return {**self._before, **dict(zip(self._sums, values, strict=True))}
 
     def means(self, steps: int) -> dict[str, float]:
         return {name: value / max(1, steps) for name, value in self.sums().items()}

@@ -12,8 +12,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-# Numbers held at once: few enough to stay near a core while they are worked on.
+# Numbers held at once: few enough to stay near a core while they are worked on, or on a GPU as many
+# as keep it busy with one launch.
 _CHUNK_ELEMENTS = 1 << 20
+_GPU_CHUNK_ELEMENTS = 1 << 26
 # A probability below this is no longer exact to float32's relative precision.
 _TINY = 1e-30
 
@@ -51,15 +53,21 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
         wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         grad_hidden, grad_table = torch.empty_like(hidden), torch.zeros_like(table)
         chosen = hidden.new_empty(hidden.shape[0], 1)
-        for rows in _chunks(hidden.shape[0], items.shape[0]):
+        asks = _asks(hidden)
+        for rows in _chunks(hidden, items.shape[0]):
             part = hidden[rows]
             probabilities = part @ items.T
-            torch.softmax(probabilities, 1, out=probabilities)
-            chosen[rows] = probabilities.gather(1, columns[rows])
+            if asks:
+                torch.softmax(probabilities, 1, out=probabilities)
+                chosen[rows] = probabilities.gather(1, columns[rows])
+            else:
+                log_p = torch.log_softmax(probabilities, 1)
+                chosen[rows] = log_p.gather(1, columns[rows])
+                probabilities = log_p.exp_()
             if wanted:
                 torch.mm(probabilities, items, out=grad_hidden[rows])
                 grad_table[1:].addmm_(probabilities.T, part * weights[rows, None])
-        log_p = _exact_log(chosen[:, 0], hidden, items, columns)
+        log_p = _exact_log(chosen[:, 0], hidden, items, columns) if asks else chosen[:, 0]
         loss = -(weights * log_p).sum()
         if smoothing:
             # mean of log p = mean logit - lse, and log p of the target = its logit - lse
@@ -82,9 +90,15 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
         return grad_hidden * grad, grad_table * grad, None, None
 
 
-def _chunks(num_rows: int, row_elements: int) -> list[slice]:
-    size = max(1, _CHUNK_ELEMENTS // max(1, row_elements))
-    return [slice(start, start + size) for start in range(0, num_rows, size)]
+def _asks(hidden: Tensor) -> bool:
+    """Whether to ask which probabilities are too small for a logarithm; a GPU would wait."""
+    return hidden.device.type == "cpu"
+
+
+def _chunks(hidden: Tensor, row_elements: int) -> list[slice]:
+    elements = _CHUNK_ELEMENTS if hidden.device.type == "cpu" else _GPU_CHUNK_ELEMENTS
+    size = max(1, elements // max(1, row_elements))
+    return [slice(start, start + size) for start in range(0, hidden.shape[0], size)]
 
 
 def _exact_log(chosen: Tensor, hidden: Tensor, items: Tensor, columns: Tensor) -> Tensor:
@@ -205,9 +219,7 @@ class _CandidateScores(torch.autograd.Function):
         ctx.sparse = sparse
         ctx.whole = not sparse and table.shape[0] <= width * _CandidateScores._ITEMS_PER_CANDIDATE
         scores = hidden.new_empty(candidates.shape)
-        for rows in _chunks(
-            hidden.shape[0], table.shape[0] if ctx.whole else width * hidden.shape[1]
-        ):
+        for rows in _chunks(hidden, table.shape[0] if ctx.whole else width * hidden.shape[1]):
             part, chosen = hidden[rows], candidates[rows]
             if ctx.whole:
                 scores[rows] = (part @ table.T).gather(1, chosen)
@@ -222,14 +234,14 @@ class _CandidateScores(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden)
         if ctx.whole:
             grad_table = torch.zeros_like(table)
-            for rows in _chunks(hidden.shape[0], table.shape[0]):
+            for rows in _chunks(hidden, table.shape[0]):
                 part = hidden.new_zeros(candidates[rows].shape[0], table.shape[0])
                 part.scatter_add_(1, candidates[rows], grad[rows])
                 torch.mm(part, table, out=grad_hidden[rows])
                 grad_table.addmm_(part.T, hidden[rows])
             return grad_hidden, grad_table, None, None
         width = candidates.shape[1] * hidden.shape[1]
-        for rows in _chunks(hidden.shape[0], width):
+        for rows in _chunks(hidden, width):
             rows_of = F.embedding(candidates[rows], table)
             grad_hidden[rows] = torch.bmm(grad[rows, None], rows_of)[:, 0]
         values = (grad[..., None] * hidden[:, None]).flatten(0, 1)

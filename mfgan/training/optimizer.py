@@ -112,7 +112,8 @@ class Optimizer:
             return
         parameters: list[Tensor] = [self.parameters[name] for name in names]
         device = parameters[0].device
-        count = torch.tensor(float(self.steps - 1), device=device)
+        # As a kernel's argument: a tensor made on the host would have to be copied.
+        count = torch.full((), float(self.steps - 1), device=device)
         adam(
             parameters,
             gradients,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_LOGITS_AT_ONCE = 1 << 18  # a few such blocks stay near a core while they are worked on
+from mfgan.training.chunks import logits_at_once
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class _PolicyLoss(torch.autograd.Function):
         # Sums over positions: loss, negative log-likelihood, entropy, divergence.
         sums = torch.zeros(4, dtype=hidden.dtype, device=hidden.device)
         items = item_table[1:]
-        rows = max(1, _LOGITS_AT_ONCE // max(1, len(items)))
+        rows = max(1, logits_at_once(hidden.device) // max(1, len(items)))
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
             grad = _chunk(hidden[part], items, terms, part, sums)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mfgan.config import RunConfig, StageConfig
 from mfgan.console import SILENT, Reporter
 from mfgan.training.checkpoint import load_model
+from mfgan.training.draws import Draws, counter
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.seeds import derived_seed
 
@@ -103,6 +104,8 @@ class Stage(ABC):
     def __init__(self, context: StageContext) -> None:
         self.context = context
         self.seed = derived_seed(context.config.seed, STAGE_IDS[self.name])
+        # What ``rng_at`` gives where steps are recorded and replayed: written before each of them.
+        self.replayed: Tensor | None = None
 
     def generator_at(self, *parts: int) -> torch.Generator:
         """A torch generator for the draws named by ``parts``, such as epoch and step."""
@@ -114,7 +117,16 @@ class Stage(ABC):
 
     def rng_at(self, step: int) -> Tensor:
         """The ``(2,)`` int64 tensor [seed, step] from which a step's dropout is drawn."""
-        return torch.tensor([self.seed, step], dtype=torch.int64, device=self.context.device)
+        if self.replayed is not None:
+            return self.replayed
+        return counter(self.seed, step, self.context.device)
+
+    def draws_at(self, purpose: int, step: int) -> Draws:
+        """Where a step draws what ``purpose`` names: on the device where that is no CPU."""
+        device = self.context.device
+        if device.type == "cpu":
+            return self.generator_at(purpose, step)
+        return counter(derived_seed(self.seed, purpose), step, device)
 
 
 class OneShotStage(Stage):
@@ -174,15 +186,40 @@ class TrainingStage(Stage):
     def batches(self, epoch: int) -> Sequence[Any]:
         """The batches of an epoch: the same ones whenever the epoch is begun anew."""
 
-    @abstractmethod
-    def step(self, batch: Any, *, epoch: int, step: int) -> StepOutput:
-        """The loss of one batch, not yet differentiated.
+    def host_draws(self, batch: Any, *, epoch: int, step: int) -> dict[str, Tensor]:
+        """What a step draws on the host, on the CPU; made ahead of it, by another thread on a GPU.
 
         Args:
-            batch: An element of ``batches(epoch)``.
+            batch: The step's, on the CPU.
+            epoch: The step's.
+            step: The step's.
+
+        Returns:
+            Tensors by name: ``drawn`` of ``step``.
+        """
+        return {}
+
+    @abstractmethod
+    def step(
+        self, batch: Any, *, epoch: int, step: int, drawn: Mapping[str, Tensor] | None = None
+    ) -> StepOutput:
+        """The loss of one batch, not yet differentiated. On a GPU the host waits for nothing here.
+
+        Args:
+            batch: An element of ``batches(epoch)``, on any device.
             epoch: From 0.
             step: Steps of this stage before this one; draws derive from it.
+            drawn: ``host_draws`` of the same step, on any device; None makes them now.
         """
+
+    def given(
+        self, batch: Any, drawn: Mapping[str, Tensor] | None, epoch: int, step: int
+    ) -> tuple[Any, dict[str, Tensor]]:
+        """A step's batch and host draws on the stage's device."""
+        if drawn is None:
+            drawn = self.host_draws(batch, epoch=epoch, step=step)
+        device = self.context.device
+        return batch.to(device), {name: tensor.to(device) for name, tensor in drawn.items()}
 
     @abstractmethod
     def validate(self) -> dict[str, float]:

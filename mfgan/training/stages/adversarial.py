@@ -1,6 +1,6 @@
 """Turns of generator and discriminators: policy gradient on the reward, then fresh candidates."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,7 +11,7 @@ from torch import Tensor
 from mfgan.data.batch import JaggedBatch
 from mfgan.data.batching import TrainingBatches
 from mfgan.training.candidates import Draw, choose_positions, draw_candidates
-from mfgan.training.judging import draw_trials, judging_loss
+from mfgan.training.judging import judging_loss, trials_at
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.policy_loss import PolicyTerms, policy_loss
 from mfgan.training.rewards import (
@@ -89,12 +89,29 @@ class AdversarialStage(TrainingStage):
         """Training sessions, shuffled anew each epoch."""
         return self._sessions[self.optimizer_of(epoch)].epoch(epoch)
 
-    def step(self, batch: JaggedBatch, *, epoch: int, step: int) -> StepOutput:
+    def host_draws(self, batch: JaggedBatch, *, epoch: int, step: int) -> dict[str, Tensor]:
+        """The positions that are judged, where they are drawn."""
+        judging = self.optimizer_of(epoch) == "discriminators"
+        if not judging and (self._policy.policy == "likelihood" or not self._policy.positions):
+            return {}
+        count = self.context.config.sample.positions if judging else self._policy.positions
+        return {"positions": choose_positions(batch, count, self.numpy_at(_POSITIONS, step))}
+
+    def step(
+        self,
+        batch: JaggedBatch,
+        *,
+        epoch: int,
+        step: int,
+        drawn: Mapping[str, Tensor] | None = None,
+    ) -> StepOutput:
         """One step of whoever's pass it is."""
-        batch = batch.to(self.context.device)
+        batch, drawn = self.given(batch, drawn, epoch, step)
+        if batch.targets is None:
+            raise ValueError("adversarial: the batch must have targets, got none")
         if self.optimizer_of(epoch) == "generator":
-            return self._generator_step(batch, step)
-        return self._discriminator_step(batch, step)
+            return self._generator_step(batch, batch.targets, drawn.get("positions"), step)
+        return self._discriminator_step(batch, batch.targets, drawn["positions"], step)
 
     def validates_after(self, epochs: int) -> bool:
         """After the generator's last pass of every ``evaluate_every``-th turn, and of the last."""
@@ -108,13 +125,13 @@ class AdversarialStage(TrainingStage):
         """Ranking metrics of the generator alone on the validation split."""
         return validate_generator(self.context, self.generator)
 
-    def _discriminator_step(self, batch: JaggedBatch, step: int) -> StepOutput:
-        trials = draw_trials(
-            self.generator,
-            batch,
+    def _discriminator_step(
+        self, batch: JaggedBatch, targets: Tensor, positions: Tensor, step: int
+    ) -> StepOutput:
+        trials = trials_at(
+            *(self.generator, batch, positions, targets[positions]),
             self.context.config.sample,
-            numpy_rng=self.numpy_at(_POSITIONS, step),
-            rng=self.generator_at(_CANDIDATES, step),
+            self.draws_at(_CANDIDATES, step),
         )
         logits = self.discriminators(
             trials.batch, trials.positions, trials.items, rng=self.rng_at(step)
@@ -122,17 +139,17 @@ class AdversarialStage(TrainingStage):
         loss, figures = judging_loss(self.discriminators, logits, self._judging)
         return StepOutput(loss, tokens=trials.items.numel(), metrics=figures)
 
-    def _generator_step(self, batch: JaggedBatch, step: int) -> StepOutput:
+    def _generator_step(
+        self, batch: JaggedBatch, targets: Tensor, positions: Tensor | None, step: int
+    ) -> StepOutput:
         settings = self._policy
-        if batch.targets is None:
-            raise ValueError("adversarial: the batch must have targets, got none")
         hidden = self.generator(batch, rng=self.rng_at(step))
-        actions = self._actions(batch, hidden.detach(), step)
+        actions = self._actions(batch, hidden.detach(), positions, step)
         anchored = settings.anchor_weight > 0
         with torch.no_grad():
             anchor_hidden = self._anchor(batch) if anchored else None
         terms = PolicyTerms(
-            targets=batch.targets,
+            targets=targets,
             mle_weight=settings.mle_weight,
             items=actions.items,
             coefficients=settings.policy_weight * actions.coefficients,
@@ -152,21 +169,20 @@ class AdversarialStage(TrainingStage):
             figures["divergence"] = parts.divergence
         return StepOutput(parts.loss, tokens=batch.total_tokens, metrics=figures)
 
-    def _actions(self, batch: JaggedBatch, hidden: Tensor, step: int) -> "_Actions":
+    def _actions(
+        self, batch: JaggedBatch, hidden: Tensor, positions: Tensor | None, step: int
+    ) -> "_Actions":
         settings = self._policy
         if settings.policy == "likelihood":
             return self._weighted_likelihood(batch, hidden)
-        if settings.positions:
-            rng = self.numpy_at(_POSITIONS, step)
-            positions = choose_positions(batch, settings.positions, rng)
-        else:
+        if positions is None:
             positions = torch.arange(batch.total_tokens, device=hidden.device)
         draw = draw_candidates(
             hidden[positions],
             self.generator.item_table,
             settings.num_samples,
             method=settings.policy,
-            rng=self.generator_at(_ACTIONS, step),
+            rng=self.draws_at(_ACTIONS, step),
         )
         rewards = self._rewards(batch, positions, draw.items)
         # The loss is a mean over all positions; this one is over those that earn a reward.
@@ -196,7 +212,7 @@ class AdversarialStage(TrainingStage):
             hidden[last], self.generator.item_table, 1, method="top", rng=torch.Generator()
         )
         rewards = self._rewards(batch, last, proposed.items)
-        lengths = batch.offsets.diff().to(rewards.device)
+        lengths = batch.cu_seqlens.diff().long()
         weights = rewards.repeat_interleave(lengths, dim=0, output_size=batch.total_tokens)
         assert batch.targets is not None
         return _Actions(batch.targets.unsqueeze(1), weights, rewards)

@@ -13,8 +13,9 @@ from mfgan.data.batch import JaggedBatch
 from mfgan.data.batching import TrainingBatches
 from mfgan.errors import MfganError
 from mfgan.models.discriminator import Discriminators
+from mfgan.training.candidates import choose_positions
 from mfgan.training.checkpoint import load_model
-from mfgan.training.judging import draw_trials, heldout_trials, judging_loss, measure
+from mfgan.training.judging import heldout_trials, judging_loss, measure, trials_at
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.stage import StageContext, StepOutput, TrainingStage
 
@@ -97,14 +98,28 @@ class PretrainDiscriminatorStage(TrainingStage):
         """All training sessions, shuffled anew each epoch."""
         return self._batches.epoch(epoch)
 
-    def step(self, batch: JaggedBatch, *, epoch: int, step: int) -> StepOutput:
+    def host_draws(self, batch: JaggedBatch, *, epoch: int, step: int) -> dict[str, Tensor]:
+        """The positions that are judged."""
+        rng = self.numpy_at(_POSITIONS, step)
+        return {"positions": choose_positions(batch, self.context.config.sample.positions, rng)}
+
+    def step(
+        self,
+        batch: JaggedBatch,
+        *,
+        epoch: int,
+        step: int,
+        drawn: Mapping[str, Tensor] | None = None,
+    ) -> StepOutput:
         """Draw candidates beside the real items of one batch and judge both."""
-        trials = draw_trials(
-            self.generator,
-            batch.to(self.context.device),
+        batch, drawn = self.given(batch, drawn, epoch, step)
+        if batch.targets is None:
+            raise ValueError(f"{self.name}: batch must have targets, got none")
+        positions = drawn["positions"]
+        trials = trials_at(
+            *(self.generator, batch, positions, batch.targets[positions]),
             self.context.config.sample,
-            numpy_rng=self.numpy_at(_POSITIONS, step),
-            rng=self.generator_at(_CANDIDATES, step),
+            self.draws_at(_CANDIDATES, step),
         )
         logits = self.discriminators(
             trials.batch, trials.positions, trials.items, rng=self.rng_at(step)
@@ -120,7 +135,7 @@ class PretrainDiscriminatorStage(TrainingStage):
             self.context.config.sample,
             users=self._heldout_users(),
             batch_size=_HELDOUT_BATCH,
-            rng=self.generator_at(_HELDOUT, 1),
+            rng=self.draws_at(_HELDOUT, 1),
         )
         figures = measure(self.discriminators, trials)
         if self._best is not None:

@@ -1,6 +1,6 @@
 """Maximum likelihood: the generator's first training, and the adversarial stage's control."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +12,7 @@ from mfgan.data.batch import JaggedBatch
 from mfgan.data.batching import TrainingBatches
 from mfgan.data.sampling import NegativeSampler
 from mfgan.models.generator import Generator
+from mfgan.training.draws import integers
 from mfgan.training.losses import gbce, sampled_softmax, softmax_cross_entropy
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.stage import StageContext, StepOutput, TrainingStage
@@ -62,32 +63,49 @@ class PretrainGeneratorStage(TrainingStage):
         """All training sessions, shuffled anew each epoch."""
         return self._batches.epoch(epoch)
 
-    def step(self, batch: JaggedBatch, *, epoch: int, step: int) -> StepOutput:
+    def host_draws(self, batch: JaggedBatch, *, epoch: int, step: int) -> dict[str, Tensor]:
+        """The negatives of the step, where they are not drawn on the device."""
+        if self.likelihood.loss == "sampled-softmax":
+            return self._shared_negatives(step)
+        if self.likelihood.loss == "bce":
+            return {"negatives": self._unmet_items(batch, step)}
+        return {}
+
+    def step(
+        self,
+        batch: JaggedBatch,
+        *,
+        epoch: int,
+        step: int,
+        drawn: Mapping[str, Tensor] | None = None,
+    ) -> StepOutput:
         """The loss of one batch, with dropout."""
-        batch = batch.to(self.context.device)
+        batch, drawn = self.given(batch, drawn, epoch, step)
         if batch.targets is None:
             raise ValueError(f"{self.name}: batch must have targets, got none")
         hidden = self.generator(batch, rng=self.rng_at(step))
-        loss = self._loss(hidden, batch.targets, batch, step)
+        loss = self._loss(hidden, batch.targets, drawn, step)
         return StepOutput(loss, tokens=batch.total_tokens)
 
-    def _loss(self, hidden: Tensor, targets: Tensor, batch: JaggedBatch, step: int) -> Tensor:
+    def _loss(
+        self, hidden: Tensor, targets: Tensor, drawn: Mapping[str, Tensor], step: int
+    ) -> Tensor:
         settings, table = self.likelihood, self.generator.item_table
         if settings.loss == "softmax":
             smoothing = settings.label_smoothing
             return softmax_cross_entropy(hidden, table, targets, label_smoothing=smoothing)
         if settings.loss == "sampled-softmax":
-            negatives, log_expected = self._shared_negatives(step)
             return sampled_softmax(
-                hidden, table, targets, negatives, log_expected, sparse=settings.sparse_items
+                *(hidden, table, targets, drawn["negatives"], drawn["log_expected"]),
+                sparse=settings.sparse_items,
             )
         if settings.loss == "bce":
-            negatives, t = self._unmet_items(batch, step), 0.0
+            negatives, t = drawn["negatives"], 0.0
         else:
             negatives, t = self._any_items(targets, step), settings.gbce_t
         return gbce(hidden, table, targets, negatives, t=t, sparse=settings.sparse_items)
 
-    def _shared_negatives(self, step: int) -> tuple[Tensor, Tensor]:
+    def _shared_negatives(self, step: int) -> dict[str, Tensor]:
         """``(num_negatives,)`` items for all rows and the logs of their expected counts."""
         settings, num_items = self.likelihood, self.context.dataset.num_items
         rng = self.numpy_at(_NEGATIVES, step)
@@ -103,26 +121,26 @@ class PretrainGeneratorStage(TrainingStage):
             drawn = np.searchsorted(self._cumulative, ticks, side="right") + 1
             share = np.diff(self._cumulative, prepend=0)[drawn - 1] / total
         log_expected = np.log(share * settings.num_negatives)
-        device = self.context.device
-        return (
-            torch.from_numpy(drawn).to(device),
-            torch.from_numpy(log_expected).to(device, torch.float32),
-        )
+        return {
+            "negatives": torch.from_numpy(drawn),
+            "log_expected": torch.from_numpy(log_expected).float(),
+        }
 
     def _unmet_items(self, batch: JaggedBatch, step: int) -> Tensor:
         """``(total_tokens, 1)``: as SASRec draws, items that the user has not met in training."""
         users = np.repeat(batch.users.cpu().numpy(), np.diff(batch.offsets.numpy()))
         drawn = self._sampler.sample(users, 1, epoch=step)
-        return torch.from_numpy(drawn).to(self.context.device, torch.int64)
+        return torch.from_numpy(drawn).long()
 
     def _any_items(self, targets: Tensor, step: int) -> Tensor:
         """``(total_tokens, num_negatives)``: as gSASRec draws, any items but the target."""
-        draws = torch.randint(
-            1,
-            max(2, self.context.dataset.num_items),
-            (targets.shape[0], self.likelihood.num_negatives),
-            generator=self.generator_at(_NEGATIVES, step),
-        ).to(targets.device)
+        others = max(1, self.context.dataset.num_items - 1)
+        shape = targets.shape[0], self.likelihood.num_negatives
+        rng = self.draws_at(_NEGATIVES, step)
+        if isinstance(rng, torch.Generator):
+            draws = torch.randint(1, others + 1, shape, generator=rng)
+        else:
+            draws = 1 + integers(rng, others, *shape)
         # Numbers from the target on move up by one, so that all others are equally likely.
         return draws + (draws >= targets[:, None])
 

@@ -1,0 +1,11 @@
+"""How much of what would be ``(total_tokens, num_items)`` is held at once."""
+
+import torch
+
+_ON_CPU = 1 << 18  # a few such blocks stay near a core while they are worked on
+_ON_GPU = 1 << 26  # enough to keep a GPU busy with one launch
+
+
+def logits_at_once(device: torch.device) -> int:
+    """Logits of all items for a few positions: how many numbers a block of them has."""
+    return _ON_CPU if device.type == "cpu" else _ON_GPU
