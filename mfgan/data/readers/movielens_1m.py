@@ -8,9 +8,11 @@ files beside it map to MovieLens's.
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from mfgan.data.columns import ITEM_ID, ORDER, RATING, TIMESTAMP, USER_ID
+from mfgan.data.graph import train_vectors
 from mfgan.data.readers.delimited import Layout
 from mfgan.data.readers.items import (
     CATEGORICAL,
@@ -136,5 +138,31 @@ def _knowledge_graph(folder: Path, request: Request) -> Items | None:
     label = pl.concat_str(pl.col("relation").str.replace(r"^.*\.", ""), pl.lit(":"), "tail")
     frame = names.join(graph.with_columns(label.alias("label")), on="entity")
     frame = frame.group_by(ITEM_ID).agg(pl.col("label").unique().sort().alias("knowledge_graph"))
-    rule = AttributeRule("multi", note="relation:tail of each triple whose head is the movie")
-    return Items(frame, {"knowledge_graph": rule}, [graph_source, names_source])
+    frame = frame.join(names.join(_entity_vectors(graph), on="entity").drop("entity"), on=ITEM_ID)
+    rules = {
+        "knowledge_graph": AttributeRule(
+            "multi", note="relation:tail of each triple whose head is the movie"
+        ),
+        "graph_vector": AttributeRule("dense", note="the movie's entity by TransE on all triples"),
+    }
+    return Items(frame, rules, [graph_source, names_source])
+
+
+def _entity_vectors(graph: pl.DataFrame) -> pl.DataFrame:
+    """``entity`` and its ``graph_vector``, in the order of the entities' names."""
+    entities = pl.concat([graph["entity"], graph["tail"].alias("entity")]).unique().sort()
+    relations = graph["relation"].unique().sort()
+
+    def numbers(names: pl.Series, known: pl.Series) -> pl.Series:
+        return names.replace_strict(known, pl.int_range(len(known), eager=True))
+
+    triples = np.stack(
+        [
+            numbers(graph["entity"], entities).to_numpy(),
+            numbers(graph["relation"], relations).to_numpy(),
+            numbers(graph["tail"], entities).to_numpy(),
+        ],
+        axis=1,
+    )
+    vectors = train_vectors(triples, len(entities), len(relations))
+    return pl.DataFrame({"entity": entities, "graph_vector": vectors})

@@ -3,10 +3,12 @@
 import gzip
 import zlib
 
+import numpy as np
 import polars as pl
 import pytest
 from realdata import real_data
 
+from mfgan.data.graph import train_vectors
 from mfgan.data.readers import read_log
 from mfgan.errors import MfganError
 
@@ -114,10 +116,16 @@ def test_ml_1m(ml_1m):
         (7, 20, 978300760000, 5.0),
         (7, 21, 978300700000, 4.0),
     ]
-    first, second = log.items.collect().rows(named=True)
+    items = log.items.collect()
+    first, second = items.drop("graph_vector").rows(named=True)
     assert first == ML_1M_ITEM
     assert second == dict.fromkeys(ML_1M_ITEM) | {"item_id": 21, "title": "Nobody"}
-    assert set(log.attributes) == set(ML_1M_ITEM) - {"item_id", "title"}
+    assert set(log.attributes) == set(ML_1M_ITEM) - {"item_id", "title"} | {"graph_vector"}
+    vector, unknown = items["graph_vector"]
+    assert unknown is None
+    # Entities by name: 5, 6, 70, 80.
+    triples = np.array([[0, 0, 3], [0, 0, 2], [1, 0, 2]])
+    assert vector.to_list() == train_vectors(triples, 4, 1)[0].tolist()
     assert [source.path for source in log.sources] == [
         *("ratings.dat", "movies.dat", "movies_extrainfos.dat.gz"),
         *("mkr_kg.txt", "mkr_item_index2entity_id.txt"),
