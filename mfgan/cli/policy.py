@@ -98,8 +98,9 @@ def train(
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Also go on learning from so many displays to each new user, and draw the curve.",
+    help="Also go on learning from so many displays to each new user: the adaptation curve.",
 )
+@click.option("--figure", type=_PATH, help="Draw the adaptation curve here, an SVG file.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -112,6 +113,7 @@ def evaluate(
     session: str | None,
     reward: str | None,
     adapt: int,
+    figure: Path | None,
     seed: int,
     threads: int | None,
     as_json: bool,
@@ -124,11 +126,16 @@ def evaluate(
     import torch
 
     from mfgan.console import Reporter
+    from mfgan.errors import MfganError
+    from mfgan.files import atomic_file
+    from mfgan.report.figures import adaptation_figure
     from mfgan.simulation.experiment import evaluate_policies
     from mfgan.training.user_model.run import UserModelRun
 
     if threads:
         torch.set_num_threads(threads)
+    if figure is not None and not adapt:
+        raise MfganError("policy: --figure draws the adaptation curve and needs --adapt")
     reporter = Reporter(quiet=quiet, stderr=as_json)
     found = evaluate_policies(
         policies,
@@ -141,6 +148,9 @@ def evaluate(
         seed=seed,
         reporter=reporter,
     )
+    if figure is not None:
+        with atomic_file(figure) as handle:
+            handle.write(adaptation_figure(found).encode())
     if as_json:
         _print(found)
         return

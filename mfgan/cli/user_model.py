@@ -157,7 +157,7 @@ def evaluate(
     "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="One setting, as a.b=value."
 )
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True)
-@click.option("--figure", type=_PATH, help="Draw it here; the suffix says how (.svg, .png).")
+@click.option("--figure", type=_PATH, help="Draw it here, an SVG file.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
@@ -180,7 +180,9 @@ def compare(
 
     from mfgan.console import Reporter
     from mfgan.data.displays import DisplayDataset
-    from mfgan.training.user_model.compare import compare_models, draw
+    from mfgan.files import atomic_file
+    from mfgan.report.figures import comparison_figure
+    from mfgan.training.user_model.compare import compare_models
 
     if threads:
         torch.set_num_threads(threads)
@@ -194,7 +196,8 @@ def compare(
         reporter=reporter,
     )
     if figure is not None:
-        draw(found, figure)
+        with atomic_file(figure) as handle:
+            handle.write(comparison_figure(found).encode())
     if as_json:
         _print(found)
         return

@@ -66,12 +66,13 @@ def line_chart(title: str, series: Sequence[Series], *, x_label: str) -> str:
     return _svg(title, summary, height, [*body, legend])
 
 
-def interval_chart(title: str, rows: Sequence[Interval]) -> str:
+def interval_chart(title: str, rows: Sequence[Interval], *, reach: Sequence[float] = (0.0,)) -> str:
     """Dots with whiskers, one a row: means with their intervals.
 
     Args:
         title: What is measured.
         rows: From top to bottom.
+        reach: Values that the axis reaches whatever the rows are.
 
     Returns:
         The SVG element.
@@ -80,7 +81,7 @@ def interval_chart(title: str, rows: Sequence[Interval]) -> str:
     step = 26
     bottom = _TOP + step * len(rows) + 6
     ends = [bound for row in rows for bound in (row.low, row.high)]
-    ticks, x = _scale([0.0, *ends], left, WIDTH - _RIGHT)
+    ticks, x = _scale([*reach, *ends], left, WIDTH - _RIGHT)
     body = [_vertical_grid(ticks, x, _TOP, bottom), _x_axis(ticks, x, bottom, "")]
     for place, row in enumerate(rows):
         y = _TOP + step * (place + 0.6)

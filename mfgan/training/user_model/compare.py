@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mfgan.console import SILENT, Reporter
 from mfgan.data.displays.batch import EventStore
 from mfgan.data.displays.dataset import DisplayDataset
@@ -251,40 +249,3 @@ def conclusions(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def draw(result: Mapping[str, Any], path: Path) -> None:
-    """One figure: test P@1 and P@2 of every model on every data set, with the floors.
-
-    Args:
-        result: What ``compare_models`` returned.
-        path: Where to write it, by its suffix.
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    names = list(result["summary"])
-    figure, axes = plt.subplots(
-        2, len(names), figsize=(4.2 * len(names), 6), squeeze=False, sharey="col"
-    )
-    for column, name in enumerate(names):
-        models = result["summary"][name]["models"]
-        for row, metric in enumerate(("P@1", "P@2")):
-            axis = axes[row][column]
-            cells = [models[model]["test"][metric] for model in models]
-            means = np.array([cell["mean"] for cell in cells])
-            bounds = np.abs(np.array([cell["interval"] for cell in cells]).T - means)
-            places = np.arange(len(models))
-            axis.errorbar(means, places, xerr=np.nan_to_num(bounds), fmt="o", capsize=3)
-            for floor, line in (("random", ":"), ("popularity", "--")):
-                value = result["floors"][name][floor]["metrics"][metric]
-                axis.axvline(value, linestyle=line, color="grey", label=floor)
-            axis.set_yticks(places, list(models) if column == 0 else [""] * len(models))
-            axis.set_xlabel(f"{name}: test {metric}")
-            axis.set_ylim(len(models) - 0.5, -0.5)
-    axes[0][0].legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path)
-    plt.close(figure)
