@@ -262,6 +262,16 @@ class RunConfig(Section):
 
     seed: int = Field(default=0, ge=0, lt=2**63)
     device: str = "cpu"
+    precision: Literal["float32", "bf16"] = Field(
+        default="float32",
+        description="bf16: matrix products and attention in training; weights, sums and validation "
+        "stay float32",
+    )
+    cuda_graph: bool = Field(
+        default=False,
+        description="record a training step once and replay it; on a GPU, for stages with a "
+        "token_budget",
+    )
     threads: int = Field(default=0, ge=0, description="threads of the CPU; 0: as torch chooses")
     objective: Objective = Field(
         default="adversarial",

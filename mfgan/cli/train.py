@@ -34,6 +34,17 @@ _STAGES = [
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of everything that is drawn.")
 @click.option("--device", help="cpu, cuda or cuda:N.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bf16"]),
+    help="bf16: matrix products and attention in half the bits; weights and sums stay float32.",
+)
+@click.option("--amp", type=click.Choice(["bf16"]), help="The same as --precision.")
+@click.option(
+    "--cuda-graph/--no-cuda-graph",
+    default=None,
+    help="Record a step once and replay it: on a GPU, with a token_budget.",
+)
 @click.option("--threads", type=click.IntRange(min=0), help="Threads of the CPU; 0: all cores.")
 @click.option("--init", type=click.Path(path_type=Path), help="Start from another run's weights.")
 @click.option("--resume", is_flag=True, help="Go on with the run from its newest checkpoint.")
@@ -49,6 +60,9 @@ def command(
     overrides: tuple[str, ...],
     seed: int | None,
     device: str | None,
+    precision: str | None,
+    amp: str | None,
+    cuda_graph: bool | None,
     threads: int | None,
     init: Path | None,
     resume: bool,
@@ -61,10 +75,16 @@ def command(
     --resume and none of them, they are those that the run was begun with.
     """
     from mfgan.console import Reporter
+    from mfgan.errors import MfganError
     from mfgan.training import train
 
+    if amp is not None and precision not in (None, amp):
+        raise MfganError(f"train: --amp must be what --precision is, got {amp} and {precision}")
     options = {"objective": objective, "seed": seed, "device": device, "threads": threads}
+    options |= {"precision": precision or amp}
     extra = [f"{name}={value}" for name, value in options.items() if value is not None]
+    if cuda_graph is not None:
+        extra.append(f"cuda_graph={str(cuda_graph).lower()}")
     settings = _settings(run_dir, preset, config, [*overrides, *extra], resume)
     reporter = Reporter(quiet=quiet, stderr=as_json)
     run = train(

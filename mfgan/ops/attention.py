@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mfgan.ops import checks, library, reference
+from mfgan.ops import autocast, checks, library, reference
 
 _WHERE = "varlen_attention"
 _DEVICES = library.devices(_WHERE)
@@ -41,12 +41,17 @@ def varlen_attention(
             ``min(|query - key|, num_distances - 1)`` of a head is added to its logit.
 
     Returns:
-        ``(total_tokens, num_heads, head_dim)``, in the dtype of ``q``.
+        ``(total_tokens, num_heads, head_dim)``, in the dtype of ``q``; inside ``torch.autocast``
+        all is cast to its dtype first.
 
     Raises:
         ValueError: A shape, a device or the session bounds are wrong.
         TypeError: A dtype is wrong.
     """
+    if autocast.active(q):
+        q, k, v = autocast.lowered(q, k, v)
+        if distance_bias is not None:
+            (distance_bias,) = autocast.lowered(distance_bias)
     _check(q, k, v, cu_seqlens, distance_bias)
     checks.dropout(_WHERE, dropout_p, rng, q)
     if dropout_p == 0:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mfgan.ops import checks, library, reference
+from mfgan.ops import autocast, checks, library, reference
 
 _WHERE = "dropout_residual"
 _DEVICES = library.devices(_WHERE)
@@ -25,7 +25,7 @@ def dropout_residual(
         site: Tells the places of one step apart that draw.
 
     Returns:
-        The shape and dtype of ``x``.
+        The shape and dtype of ``x``; inside ``torch.autocast`` the dtype of ``residual``.
 
     Raises:
         ValueError: A shape or a device is wrong.
@@ -34,6 +34,8 @@ def dropout_residual(
     if x.dim() == 0:
         raise ValueError(f"{_WHERE}: x must have a dimension, got {checks.shape(x)}")
     checks.floating(_WHERE, "x", x)
+    if residual is not None and autocast.active(x):
+        x = x.to(residual.dtype)
     checks.dropout(_WHERE, dropout_p, rng, x)
     if residual is not None:
         if residual.shape != x.shape:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mfgan.ops import checks, library, reference_score
+from mfgan.ops import autocast, checks, library, reference_score
 
 _WHERE = "factor_score"
 _DEVICES = library.devices(_WHERE) & library.devices(f"{_WHERE}_backward")
@@ -88,12 +88,21 @@ def factor_score(
         site: First of the three places that draw: weights, output projection, feed-forward.
 
     Returns:
-        ``(P, C, F)`` logits in the dtype of ``query``.
+        ``(P, C, F)`` logits in the dtype of ``query``; inside ``torch.autocast`` all is float32.
 
     Raises:
         ValueError: Shapes that do not fit each other, an index outside its table.
         TypeError: Dtypes other than the ones above.
     """
+    if autocast.active(query):
+        query, key, value, residual, position_key, position_value = autocast.widened(
+            *(query, key, value, residual, position_key, position_value)
+        )
+        out_weight, ff1_weight, ff1_bias, ff2_weight, ff2_bias, head_weight, head_bias = (
+            autocast.widened(
+                *(out_weight, ff1_weight, ff1_bias, ff2_weight, ff2_bias, head_weight, head_bias)
+            )
+        )
     tables = (query, key, value, residual, position_key, position_value)
     weights = (out_weight, ff1_weight, ff1_bias, ff2_weight, ff2_bias, head_weight, head_bias)
     indices = (history_rows, candidate_rows, positions, cu_seqlens)

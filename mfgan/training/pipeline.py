@@ -22,7 +22,15 @@ from mfgan.training.stages import CONTROL_STAGE, STAGE_NAMES, stage_class, stage
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 # What may change when a run goes on: none of it changes a weight.
-_FREE = {"device", "threads", "objective", "checkpoint_seconds", "keep_checkpoints", "tensorboard"}
+_FREE = {
+    "device",
+    "threads",
+    "cuda_graph",
+    "objective",
+    "checkpoint_seconds",
+    "keep_checkpoints",
+    "tensorboard",
+}
 # Settings that only one stage reads may change until that stage has begun.
 _OWNERS = {
     "sample": ("sample", "pretrain-discriminator", "adversarial", "calibrate"),

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -120,6 +120,14 @@ class Stage(ABC):
         if self.replayed is not None:
             return self.replayed
         return counter(self.seed, step, self.context.device)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Where a training step runs its models: in ``precision``."""
+        if self.context.config.precision == "float32":
+            return nullcontext()
+        # A step reads each weight once, and what is cached would not survive a recording.
+        kind = self.context.device.type
+        return torch.autocast(kind, torch.bfloat16, cache_enabled=False)
 
     def draws_at(self, purpose: int, step: int) -> Draws:
         """Where a step draws what ``purpose`` names: on the device where that is no CPU."""

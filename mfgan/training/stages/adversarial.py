@@ -133,21 +133,24 @@ class AdversarialStage(TrainingStage):
             self.context.config.sample,
             self.draws_at(_CANDIDATES, step),
         )
-        logits = self.discriminators(
-            trials.batch, trials.positions, trials.items, rng=self.rng_at(step)
-        )
-        loss, figures = judging_loss(self.discriminators, logits, self._judging)
+        with self.autocast():
+            logits = self.discriminators(
+                trials.batch, trials.positions, trials.items, rng=self.rng_at(step)
+            )
+        loss, figures = judging_loss(self.discriminators, logits.float(), self._judging)
         return StepOutput(loss, tokens=trials.items.numel(), metrics=figures)
 
     def _generator_step(
         self, batch: JaggedBatch, targets: Tensor, positions: Tensor | None, step: int
     ) -> StepOutput:
         settings = self._policy
-        hidden = self.generator(batch, rng=self.rng_at(step))
+        with self.autocast():
+            hidden = self.generator(batch, rng=self.rng_at(step))
+        hidden = hidden.float()
         actions = self._actions(batch, hidden.detach(), positions, step)
         anchored = settings.anchor_weight > 0
-        with torch.no_grad():
-            anchor_hidden = self._anchor(batch) if anchored else None
+        with torch.no_grad(), self.autocast():
+            anchor_hidden = self._anchor(batch).float() if anchored else None
         terms = PolicyTerms(
             targets=targets,
             mle_weight=settings.mle_weight,
@@ -218,9 +221,10 @@ class AdversarialStage(TrainingStage):
         return _Actions(batch.targets.unsqueeze(1), weights, rewards)
 
     def _rewards(self, batch: JaggedBatch, positions: Tensor, items: Tensor) -> Tensor:
-        with torch.no_grad():
+        with torch.no_grad(), self.autocast():
+            judged = self.discriminators(batch, positions, items)
             return reward_of(
-                self.discriminators(batch, positions, items),
+                judged.float(),
                 self._policy.reward,
                 sharpness=self.discriminators.config.sharpness,
                 mixture=self.discriminators.mixture,

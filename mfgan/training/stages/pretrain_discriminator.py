@@ -121,10 +121,11 @@ class PretrainDiscriminatorStage(TrainingStage):
             self.context.config.sample,
             self.draws_at(_CANDIDATES, step),
         )
-        logits = self.discriminators(
-            trials.batch, trials.positions, trials.items, rng=self.rng_at(step)
-        )
-        loss, figures = judging_loss(self.discriminators, logits, self._judging)
+        with self.autocast():
+            logits = self.discriminators(
+                trials.batch, trials.positions, trials.items, rng=self.rng_at(step)
+            )
+        loss, figures = judging_loss(self.discriminators, logits.float(), self._judging)
         return StepOutput(loss, tokens=batch.total_tokens, metrics=figures)
 
     def validate(self) -> dict[str, float]:

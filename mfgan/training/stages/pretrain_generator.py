@@ -83,8 +83,9 @@ class PretrainGeneratorStage(TrainingStage):
         batch, drawn = self.given(batch, drawn, epoch, step)
         if batch.targets is None:
             raise ValueError(f"{self.name}: batch must have targets, got none")
-        hidden = self.generator(batch, rng=self.rng_at(step))
-        loss = self._loss(hidden, batch.targets, drawn, step)
+        with self.autocast():
+            hidden = self.generator(batch, rng=self.rng_at(step))
+        loss = self._loss(hidden.float(), batch.targets, drawn, step)
         return StepOutput(loss, tokens=batch.total_tokens)
 
     def _loss(
