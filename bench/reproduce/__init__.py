@@ -1,0 +1,1 @@
+"""The table of record: every row trained and evaluated by one command."""

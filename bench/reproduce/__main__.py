@@ -1,0 +1,36 @@
+"""``python -m bench.reproduce ROW --data ml-1m``: one row of the table of record.
+
+``python -m bench.reproduce table`` prints the table of all results.
+"""
+
+from pathlib import Path
+
+import click
+
+from bench.reproduce.run import reproduce
+from bench.reproduce.table import table
+from mfgan.console import Reporter
+from mfgan.errors import MfganError
+
+
+@click.command()
+@click.argument("rows", nargs=-1, required=True, metavar="ROW…|table")
+@click.option("--data", default="ml-1m", show_default=True)
+@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("reproduction"))
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+def main(rows: tuple[str, ...], data: str, seeds: int, out: Path, threads: int) -> None:
+    """Train and evaluate rows with seeds 0, 1, …; what is there already is kept."""
+    try:
+        if rows == ("table",):
+            click.echo(table(out))
+            return
+        reporter = Reporter(stderr=True)
+        for seed in range(seeds):
+            for row in rows:
+                click.echo(reproduce(row, data, seed, out, threads=threads, reporter=reporter))
+    except MfganError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+main()

@@ -1,0 +1,129 @@
+"""Rows of the table of record, on a log small enough to train in seconds."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from bench.reproduce import run as runs
+from bench.reproduce.rows import ROWS, Data, find_row
+from bench.reproduce.run import reproduce
+from bench.reproduce.table import table
+from mfgan.console import SILENT
+from mfgan.errors import MfganError
+from mfgan.report.standing import standing
+
+SMALL = (
+    *("generator.hidden_dim=8", "generator.num_blocks=1", "generator.max_len=10"),
+    *("discriminator.hidden_dim=8", "discriminator.max_history=5", "sample.positions=2"),
+    *("pretrain_generator.epochs=1", "pretrain_discriminator.epochs=1", "adversarial.turns=1"),
+    *("sample.num_candidates=3", "calibrate.top_k=50"),
+)
+FACTORS = ["id", "popularity", "genre"]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reproduction")
+    rng = np.random.default_rng(0)
+    lines = [
+        " ".join(map(str, [user, *rng.permutation(np.arange(1, 131))[: rng.integers(6, 12)]]))
+        for user in range(1, 41)
+    ]
+    (folder / "log.txt").write_text("\n".join(lines) + "\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "REAL_DATA", folder)
+        patch.setitem(runs.DATA, "small", Data("log.txt", "sequences", (*SMALL,)))
+        patch.setattr(runs, "prepare", lambda *a, **k: PREPARE(*a, k_core=1, **k))
+        for seed in (0, 1):
+            for row in ("popularity", "generator", "control", "tuned", "with-discriminators"):
+                reproduce(row, "small", seed, folder, threads=1, reporter=SILENT)
+        reproduce("without:popularity", "small", 0, folder, threads=1, reporter=SILENT)
+        yield folder
+
+
+PREPARE = runs.prepare
+
+
+def result(out, row, seed=0):
+    return json.loads((out / "results" / f"small-{row}-{seed}.json").read_text())
+
+
+def test_rows_score_what_they_name(out):
+    run = standing(out / "runs" / "small-tuned-0", baselines=False)
+    by_name = {other.name: other.evaluation for other in run.others}
+    expected = {
+        "tuned": run.ours.evaluation,
+        "with-discriminators": by_name["with discriminators"],
+        "generator": standing(
+            out / "runs" / "small-generator-softmax-0", baselines=False
+        ).ours.evaluation,
+        "control": standing(out / "runs" / "small-control-0", baselines=False).ours.evaluation,
+    }
+    for row, evaluation in expected.items():
+        found = result(out, row)["metrics"]
+        for name, value in evaluation.metrics.items():
+            assert found[name]["mean"] == value
+        assert "NDCG@10 (100 sampled)" in found
+
+
+def test_rows_start_from_the_same_generator_and_count_its_time(out):
+    assert result(out, "popularity")["seconds"] == 0
+    alone = result(out, "generator")["seconds"]
+    for row in ("control", "tuned", "with-discriminators", "without-popularity"):
+        assert result(out, row)["seconds"] > alone > 0
+
+
+def test_a_row_that_is_there_is_kept(out):
+    before = {path: path.stat().st_mtime_ns for path in (out / "results").iterdir()}
+    reproduce("tuned", "small", 0, out, threads=1, reporter=SILENT)
+    assert before == {path: path.stat().st_mtime_ns for path in (out / "results").iterdir()}
+
+
+def test_the_table_has_means_intervals_and_tests(out):
+    lines = [[cell.strip() for cell in line.split("|")] for line in table(out).splitlines()]
+    rows = {line[1]: line for line in lines[2:]}
+    values = [result(out, "tuned", seed)["metrics"]["NDCG@10"]["mean"] for seed in (0, 1)]
+    half = 12.706 * abs(values[0] - values[1]) / 2  # of two values, the error of the mean
+    assert rows[ROWS["tuned"].title][2] == "2"
+    assert rows[ROWS["tuned"].title][4] == f"{np.mean(values):.4f} ± {half:.4f}"
+    assert rows[ROWS["control"].title][-2] == ""
+    assert 0 < float(rows[ROWS["tuned"].title][-2]) <= 1
+    assert rows["MFGAN tuned, without popularity"][2] == "1"
+
+
+def test_results_hold_every_user(out):
+    frame = pl.read_parquet(out / "results" / "small-tuned-0-full.parquet")
+    assert frame["NDCG@10"].mean() == pytest.approx(
+        result(out, "tuned")["metrics"]["NDCG@10"]["mean"]
+    )
+
+
+def test_ablations_change_one_setting():
+    assert find_row("without:genre", FACTORS).settings == (
+        "discriminator.factors=['id', 'popularity']",
+    )
+    assert find_row("only:genre", FACTORS).settings == ("discriminator.factors=['genre']",)
+    assert find_row("lambda:2", FACTORS).settings == ("discriminator.sharpness=2",)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("tunde", "row must be one of .* got 'tunde'; did you mean"),
+        ("only:price", "factor must be one of id, popularity, genre, got 'price'"),
+        ("depth:3", "ablation must be one of .* got 'depth'"),
+    ],
+)
+def test_unknown_rows_are_refused(row, message):
+    with pytest.raises(MfganError, match=message):
+        find_row(row, FACTORS)
+
+
+def test_missing_data_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "REAL_DATA", tmp_path)
+    with pytest.raises(MfganError, match="sasrec.txt.gz must be below MFGAN_DATA"):
+        reproduce("tuned", "ml-1m", 0, tmp_path, threads=1, reporter=SILENT)
+    with pytest.raises(MfganError, match="data must be one of .* got 'ml-2m'"):
+        reproduce("tuned", "ml-2m", 0, tmp_path, threads=1, reporter=SILENT)
