@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <optional>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "checks.h"
@@ -15,8 +16,11 @@
 namespace mfgan::cpu {
 namespace {
 
-// Backward adds the bias gradient up in this many groups of sessions, whatever the thread count.
+// Backward adds the bias gradient up in this many groups of tasks, whatever the thread count.
 constexpr int64_t kBiasGroups = 32;
+// Roughly multiplications: what makes a task of its own, and what another thread is woken for.
+constexpr int64_t kTaskCost = 200'000;
+constexpr int64_t kThreadCost = 1'000'000;
 
 Tensor with_contiguous_features(const Tensor& x) {
   return x.stride(2) == 1 || x.size(2) == 1 ? x : torch::stable::contiguous(x);
@@ -29,8 +33,42 @@ struct Inputs {
   std::optional<Tensor> bias;
   AttentionParams params;
   int64_t num_sessions;
-  std::vector<int32_t> order;  // sessions, the longest first
+  int64_t cost = 0;
+  std::vector<AttentionRange> tasks;  // the dearest first, so that no thread is left with one
 };
+
+// Long sessions are a task a head; short ones share a task, in the order in which they lie, so that
+// memory is read in one stream. Follows from the lengths alone.
+void plan_tasks(Inputs& in) {
+  const AttentionParams& p = in.params;
+  std::vector<std::pair<int64_t, AttentionRange>> tasks;
+  AttentionRange shared{0, 0, 0, p.num_heads};
+  int64_t shared_cost = 0;
+  const auto close = [&](int64_t next) {
+    if (shared_cost > 0) tasks.emplace_back(shared_cost, shared);
+    shared = {next, next, 0, p.num_heads};
+    shared_cost = 0;
+  };
+  for (int64_t i = 0; i < in.num_sessions; ++i) {
+    const int64_t length = p.cu_seqlens[i + 1] - p.cu_seqlens[i];
+    const int64_t cost = length == 0 ? 0 : (length + 16) * (length + 16) * p.head_dim;
+    in.cost += cost * p.num_heads;
+    if (cost >= kTaskCost) {
+      close(i + 1);
+      for (int64_t head = 0; head < p.num_heads; ++head)
+        tasks.emplace_back(cost, AttentionRange{i, i + 1, head, head + 1});
+    } else {
+      shared.last_session = i + 1;
+      shared_cost += cost * p.num_heads;
+      if (shared_cost >= kTaskCost) close(i + 1);
+    }
+  }
+  close(in.num_sessions);
+  std::stable_sort(tasks.begin(), tasks.end(),
+                   [](const auto& a, const auto& b) { return a.first > b.first; });
+  in.tasks.reserve(tasks.size());
+  for (const auto& task : tasks) in.tasks.push_back(task.second);
+}
 
 Inputs read_inputs(const char* op, const Tensor& q, const Tensor& k, const Tensor& v,
                    const Tensor& cu_seqlens, int64_t max_seqlen, const std::optional<Tensor>& bias,
@@ -44,6 +82,7 @@ Inputs read_inputs(const char* op, const Tensor& q, const Tensor& k, const Tenso
             bias,
             {},
             cu_seqlens.size(0) - 1,
+            0,
             {}};
   AttentionParams& p = in.params;
   p.total_tokens = q.size(0);
@@ -70,11 +109,7 @@ Inputs read_inputs(const char* op, const Tensor& q, const Tensor& k, const Tenso
   p.q = rows_of(in.q);
   p.k = rows_of(in.k);
   p.v = rows_of(in.v);
-  in.order.resize(in.num_sessions);
-  for (int64_t i = 0; i < in.num_sessions; ++i) in.order[i] = static_cast<int32_t>(i);
-  const auto length = [&](int32_t i) { return p.cu_seqlens[i + 1] - p.cu_seqlens[i]; };
-  std::stable_sort(in.order.begin(), in.order.end(),
-                   [&](int32_t a, int32_t b) { return length(a) > length(b); });
+  plan_tasks(in);
   return in;
 }
 
@@ -92,9 +127,9 @@ std::tuple<Tensor, Tensor> varlen_attention(Tensor q, Tensor k, Tensor v, Tensor
     using T = typename decltype(type)::type;
     T* to = static_cast<T*>(out.mutable_data_ptr());
     Wide<T>* to_lse = static_cast<Wide<T>*>(lse.mutable_data_ptr());
-    for_each_task(in.num_sessions * p.num_heads, [&](int64_t task) {
-      attention_forward<T>(p, in.order[task / p.num_heads], task % p.num_heads, to, to_lse);
-    });
+    for_each_task(
+        in.tasks.size(), [&](int64_t task) { attention_forward<T>(p, in.tasks[task], to, to_lse); },
+        in.cost / kThreadCost);
   });
   return {out, lse};
 }
@@ -102,21 +137,23 @@ std::tuple<Tensor, Tensor> varlen_attention(Tensor q, Tensor k, Tensor v, Tensor
 template <typename T>
 Tensor backward_of(const Inputs& in, const Rows& grad_out, T* grad_q, T* grad_k, T* grad_v) {
   const AttentionParams& p = in.params;
+  const int64_t num_tasks = in.tasks.size();
+  // Backward takes some 2.5 times as long as forward.
+  const int64_t most_threads = in.cost * 5 / (2 * kThreadCost);
+  const auto run = [&](int64_t task, double* grad_bias) {
+    attention_backward<T>(p, in.tasks[task], grad_out, grad_q, grad_k, grad_v, grad_bias);
+  };
   if (!p.distance_bias) {
-    for_each_task(in.num_sessions * p.num_heads, [&](int64_t task) {
-      attention_backward<T>(p, in.order[task / p.num_heads], task % p.num_heads, grad_out, grad_q,
-                            grad_k, grad_v, nullptr);
-    });
+    for_each_task(num_tasks, [&](int64_t task) { run(task, nullptr); }, most_threads);
     return torch::stable::new_empty(in.q, {0, 0});
   }
   const int64_t size = p.num_heads * p.num_distances;
   std::vector<double> partial(kBiasGroups * size);
-  for_each_task(kBiasGroups * p.num_heads, [&](int64_t task) {
-    const int64_t group = task / p.num_heads, head = task % p.num_heads;
-    double* grad_bias = partial.data() + group * size + head * p.num_distances;
-    for (int64_t i = group; i < in.num_sessions; i += kBiasGroups)
-      attention_backward<T>(p, in.order[i], head, grad_out, grad_q, grad_k, grad_v, grad_bias);
-  });
+  const auto run_group = [&](int64_t group) {
+    for (int64_t task = group; task < num_tasks; task += kBiasGroups)
+      run(task, partial.data() + group * size);
+  };
+  for_each_task(kBiasGroups, run_group, most_threads);
   Tensor grad_bias = torch::stable::new_empty(in.q, {p.num_heads, p.num_distances});
   T* to = static_cast<T*>(grad_bias.mutable_data_ptr());
   for (int64_t i = 0; i < size; ++i) {

@@ -38,15 +38,21 @@ struct AttentionParams {
   const void* lse = nullptr;  // (num_heads, total_tokens), natural logarithm
 };
 
+// What one task works on: sessions that lie side by side, and some of their heads.
+struct AttentionRange {
+  int64_t first_session = 0, last_session = 0;
+  int64_t first_head = 0, last_head = 0;
+};
+
 // T is the element type of q, k, v, out and distance_bias; lse is Wide<T>.
 template <typename T>
-void attention_forward(const AttentionParams& params, int64_t session, int64_t head, T* out,
+void attention_forward(const AttentionParams& params, const AttentionRange& range, T* out,
                        Wide<T>* lse);
 
-// `grad_bias` (num_distances) of this head, in float64 for its long sums, is added to, the other
+// `grad_bias` (num_heads, num_distances), in float64 for its long sums, is added to, the other
 // gradients are written; null where there is no bias.
 template <typename T>
-void attention_backward(const AttentionParams& params, int64_t session, int64_t head,
+void attention_backward(const AttentionParams& params, const AttentionRange& range,
                         const Rows& grad_out, T* grad_q, T* grad_k, T* grad_v, double* grad_bias);
 
 }  // namespace mfgan::cpu

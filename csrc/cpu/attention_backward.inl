@@ -163,20 +163,14 @@ inline void backward_block(const Task<W>& t, const Block<W>& b, const BackwardAr
 }
 
 template <typename T>
-void attention_backward(const AttentionParams& p, int64_t session, int64_t head,
-                        const Rows& grad_out, T* grad_q, T* grad_k, T* grad_v, double* grad_bias,
-                        Scratch memory) {
+inline void backward_session(const Task<Wide<T>>& t, const Rows& grad_out, T* grad_q, T* grad_k,
+                             T* grad_v, double* grad_bias, Scratch memory) {
   using W = Wide<T>;
-  const Task<W> t(p, session, head);
-  if (t.length == 0) return;
+  const AttentionParams& p = t.params;
   Carver counted{nullptr};
   BackwardArrays<T>(t, grad_out, grad_q, grad_k, grad_v, counted);
   Carver carver{static_cast<char*>(memory(counted.used))};
   const BackwardArrays<T> a(t, grad_out, grad_q, grad_k, grad_v, carver);
-  if (t.num_vectors > 1) {
-    fetch_ahead<false>(t, a.q.rows, a.k.rows, a.v.rows, a.grad_out.rows);
-    fetch_ahead<true>(t, a.grad_q.rows, a.grad_k.rows, a.grad_v.rows);
-  }
   if (p.distance_bias) {
     spread_bias<T>(t, a.bias);
     for (int64_t x = 0; x < t.num_distances; ++x) a.grad_bias[x] = 0;
@@ -192,7 +186,21 @@ void attention_backward(const AttentionParams& p, int64_t session, int64_t head,
   a.grad_q.write_back(t);
   a.grad_k.write_back(t);
   a.grad_v.write_back(t);
-  if (p.distance_bias) fold_grad_bias(t, a.grad_bias, grad_bias);
+  if (p.distance_bias) fold_grad_bias(t, a.grad_bias, grad_bias + t.head * p.num_distances);
+}
+
+template <typename T>
+void attention_backward(const AttentionParams& p, const AttentionRange& range, const Rows& grad_out,
+                        T* grad_q, T* grad_k, T* grad_v, double* grad_bias, Scratch memory) {
+  each_session<Wide<T>>(
+      p, range,
+      [&](int64_t token) __attribute__((always_inline)) {
+        for (const Rows* rows : {&p.q, &p.k, &p.v, &grad_out}) fetch<T>(*rows, p, range, token);
+        for (T* rows : {grad_q, grad_k, grad_v}) fetch_to_write(rows, p, range, token);
+      },
+      [&](const Task<Wide<T>>& t) {
+        backward_session<T>(t, grad_out, grad_q, grad_k, grad_v, grad_bias, memory);
+      });
 }
 
 }  // namespace mfgan::cpu::MFGAN_ISA

@@ -93,20 +93,14 @@ inline void forward_block(const Task<W>& t, const Block<W>& b, const ForwardArra
 }
 
 template <typename T>
-void attention_forward(const AttentionParams& p, int64_t session, int64_t head, T* out,
-                       Wide<T>* lse, Scratch memory) {
-  const Task<Wide<T>> t(p, session, head);
-  if (t.length == 0) return;
+inline void forward_session(const Task<Wide<T>>& t, T* out, Wide<T>* lse, Scratch memory) {
+  const AttentionParams& p = t.params;
   Carver counted{nullptr};
   ForwardArrays<T>(t, out, counted);
   Carver carver{static_cast<char*>(memory(counted.used))};
   const ForwardArrays<T> a(t, out, carver);
-  if (t.num_vectors > 1) {
-    fetch_ahead<false>(t, a.q.rows, a.k.rows, a.v.rows);
-    fetch_ahead<true>(t, a.out.rows);
-  }
   if (p.distance_bias) spread_bias<T>(t, a.bias);
-  lse += head * p.total_tokens + t.session;
+  lse += t.head * p.total_tokens + t.session;
   for (int64_t vector = 0; vector < t.num_vectors;) {
     const Block<Wide<T>> b(t, vector);
     if (p.drop_threshold)
@@ -116,6 +110,18 @@ void attention_forward(const AttentionParams& p, int64_t session, int64_t head, 
     vector += b.num_vectors;
   }
   a.out.write_back(t);
+}
+
+template <typename T>
+void attention_forward(const AttentionParams& p, const AttentionRange& range, T* out, Wide<T>* lse,
+                       Scratch memory) {
+  each_session<Wide<T>>(
+      p, range,
+      [&](int64_t token) __attribute__((always_inline)) {
+        for (const Rows* rows : {&p.q, &p.k, &p.v}) fetch<T>(*rows, p, range, token);
+        fetch_to_write(out, p, range, token);
+      },
+      [&](const Task<Wide<T>>& t) { forward_session<T>(t, out, lse, memory); });
 }
 
 }  // namespace mfgan::cpu::MFGAN_ISA

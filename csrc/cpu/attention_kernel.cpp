@@ -17,22 +17,22 @@ using Scratch = void* (*)(int64_t num_bytes);
 namespace mfgan::cpu {
 
 template <typename T>
-void attention_forward(const AttentionParams& params, int64_t session, int64_t head, T* out,
+void attention_forward(const AttentionParams& params, const AttentionRange& range, T* out,
                        Wide<T>* lse) {
-  MFGAN_FOR_THIS_MACHINE(attention_forward<T>)(params, session, head, out, lse, scratch);
+  MFGAN_FOR_THIS_MACHINE(attention_forward<T>)(params, range, out, lse, scratch);
 }
 
 template <typename T>
-void attention_backward(const AttentionParams& params, int64_t session, int64_t head,
+void attention_backward(const AttentionParams& params, const AttentionRange& range,
                         const Rows& grad_out, T* grad_q, T* grad_k, T* grad_v, double* grad_bias) {
   MFGAN_FOR_THIS_MACHINE(attention_backward<T>)
-  (params, session, head, grad_out, grad_q, grad_k, grad_v, grad_bias, scratch);
+  (params, range, grad_out, grad_q, grad_k, grad_v, grad_bias, scratch);
 }
 
-#define MFGAN_INSTANTIATE(T)                                                                     \
-  template void attention_forward<T>(const AttentionParams&, int64_t, int64_t, T*, Wide<T>*);    \
-  template void attention_backward<T>(const AttentionParams&, int64_t, int64_t, const Rows&, T*, \
-                                      T*, T*, double*);
+#define MFGAN_INSTANTIATE(T)                                                                       \
+  template void attention_forward<T>(const AttentionParams&, const AttentionRange&, T*, Wide<T>*); \
+  template void attention_backward<T>(const AttentionParams&, const AttentionRange&, const Rows&,  \
+                                      T*, T*, T*, double*);
 MFGAN_INSTANTIATE(float)
 MFGAN_INSTANTIATE(double)
 MFGAN_INSTANTIATE(BFloat16)

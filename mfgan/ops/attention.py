@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from mfgan.ops import autocast, checks, library, reference
+from mfgan.ops import autocast, checks, eager, library, reference
 
 _WHERE = "varlen_attention"
 _DEVICES = library.devices(_WHERE)
@@ -58,14 +59,8 @@ def varlen_attention(
         rng = None
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     if q.device.type in _DEVICES:
-        out, _lse = torch.ops.mfgan.varlen_attention.default(
-            *(q, k, v, cu_seqlens, max_seqlen, distance_bias, rng),
-            causal=causal,
-            scale=scale,
-            dropout_p=dropout_p,
-            site=site,
-        )
-        return out  # type: ignore[no-any-return]
+        keywords = {"causal": causal, "scale": scale, "dropout_p": dropout_p, "site": site}
+        return _attend(q, k, v, cu_seqlens, max_seqlen, distance_bias, rng, keywords)
     checks.session_bounds(_WHERE, cu_seqlens, q.shape[0], max_seqlen)
     return reference.varlen_attention(
         *(q, k, v, cu_seqlens, max_seqlen),
@@ -76,6 +71,18 @@ def varlen_attention(
         site=site,
         distance_bias=distance_bias,
     )
+
+
+def _attend(*inputs: Any) -> Tensor:
+    *tensors, keywords = inputs
+    if not eager.is_plain():
+        out, _lse = torch.ops.mfgan.varlen_attention.default(*tensors, **keywords)
+    elif eager.wants_gradient(*tensors[:3], tensors[5]):
+        out = _Attention.apply(*inputs)  # type: ignore[no-untyped-call]
+    else:
+        with eager.below_autograd():
+            out, _lse = torch.ops.mfgan.varlen_attention.default(*tensors, **keywords)
+    return out  # type: ignore[no-any-return]
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, bias: Tensor | None) -> None:
@@ -122,10 +129,14 @@ def _fake_backward(
     return *grads, q.new_empty((0, 0) if bias is None else bias.shape)
 
 
-def _setup_context(ctx: Any, inputs: Any, keyword_only_inputs: Any, output: Any) -> None:
+def _save(ctx: Any, inputs: Any, keywords: dict[str, Any], output: Any) -> None:
     q, k, v, cu_seqlens, ctx.max_seqlen, bias, rng = inputs
-    ctx.keywords = keyword_only_inputs
+    ctx.keywords = keywords
     ctx.save_for_backward(q, k, v, *output, cu_seqlens, bias, rng)
+
+
+def _setup_context(ctx: Any, inputs: Any, keyword_only_inputs: Any, output: Any) -> None:
+    _save(ctx, inputs, keyword_only_inputs, output)
     ctx.mark_non_differentiable(output[1])
 
 
@@ -135,6 +146,24 @@ def _backward(ctx: Any, grad_out: Tensor, _grad_lse: Any) -> tuple[Tensor | None
         *(grad_out, q, k, v, out, lse, cu_seqlens, ctx.max_seqlen, bias, rng), **ctx.keywords
     )
     return grad_q, grad_k, grad_v, None, None, None if bias is None else grad_bias, None
+
+
+class _Attention(torch.autograd.Function):
+    """The gradient in eager mode (eager.py)."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        *tensors, keywords = inputs
+        with eager.below_autograd():
+            output = torch.ops.mfgan.varlen_attention.default(*tensors, **keywords)
+        _save(ctx, tensors, keywords, output)
+        return output[0]  # type: ignore[no-any-return]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        with eager.below_autograd():
+            return (*_backward(ctx, grad_out, None), None)
 
 
 if _DEVICES:

@@ -5,8 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from mfgan.ops import autocast, checks, library, reference
+from mfgan.ops import autocast, checks, eager, library, reference
 
 _WHERE = "dropout_residual"
 _DEVICES = library.devices(_WHERE)
@@ -51,11 +52,20 @@ def dropout_residual(
     rows = x.reshape(flat)
     add = None if residual is None else residual.reshape(flat)
     if x.device.type in _DEVICES:
-        op = torch.ops.mfgan.dropout_residual.default
-        out: Tensor = op(rows, add, rng, dropout_p=dropout_p, site=site)
+        out = _drop(rows, add, rng, {"dropout_p": dropout_p, "site": site})
     else:
         out = reference.dropout_residual(rows, add, dropout_p=dropout_p, rng=rng, site=site)
     return out.view(x.shape)
+
+
+def _drop(x: Tensor, residual: Tensor | None, rng: Tensor, keywords: dict[str, Any]) -> Tensor:
+    op = torch.ops.mfgan.dropout_residual.default
+    if not eager.is_plain():
+        return op(x, residual, rng, **keywords)  # type: ignore[no-any-return]
+    if eager.wants_gradient(x, residual):
+        return _Dropout.apply(x, residual, rng, keywords)  # type: ignore[no-any-return, no-untyped-call]
+    with eager.below_autograd():
+        return op(x, residual, rng, **keywords)  # type: ignore[no-any-return]
 
 
 def _fake(x: Tensor, *_inputs: Any, **_keywords: Any) -> Tensor:
@@ -71,8 +81,29 @@ def _setup_context(ctx: Any, inputs: Any, keyword_only_inputs: Any, output: Any)
 
 def _backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
     (rng,) = ctx.saved_tensors
-    op = torch.ops.mfgan.dropout_residual_backward.default
-    return op(grad_out, rng, **ctx.keywords), grad_out if ctx.has_residual else None, None
+    grad_x = None
+    if ctx.needs_input_grad[0]:
+        op = torch.ops.mfgan.dropout_residual_backward.default
+        grad_x = op(grad_out, rng, **ctx.keywords)
+    return grad_x, grad_out if ctx.has_residual else None, None
+
+
+class _Dropout(torch.autograd.Function):
+    """The gradient in eager mode (eager.py)."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        *tensors, keywords = inputs
+        _setup_context(ctx, tensors, keywords, None)
+        with eager.below_autograd():
+            op = torch.ops.mfgan.dropout_residual.default
+            return op(*tensors, **keywords)  # type: ignore[no-any-return]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        with eager.below_autograd():
+            return (*_backward(ctx, grad_out), None)
 
 
 if _DEVICES:

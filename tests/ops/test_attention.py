@@ -264,3 +264,37 @@ def test_the_operator_itself_refuses(message):
     call |= {"distance_bias": None, "rng": None, **WRONG[message]}
     with pytest.raises(ValueError, match=r"^varlen_attention: "):
         torch.ops.mfgan.varlen_attention.default(**call, causal=True, scale=1.0, site=0)
+
+
+def gradients_of(function, qkv, weight):
+    leaves = [x.detach().requires_grad_() for x in qkv]
+    return torch.autograd.grad(function(*leaves), leaves, weight)
+
+
+def test_eager_and_registered_gradients_are_the_same(device):
+    needs_kernel("varlen_attention", device)
+    qkv, bounds, longest = packed([9, 0, 30], 2, 8, device=device)
+    weight = drawn((39, 2, 8), dtype=torch.float32, device=device)
+    options = {"dropout_p": 0.2, "site": 3}
+    rng = RNG.to(device)
+
+    def registered(q, k, v):
+        op = torch.ops.mfgan.varlen_attention.default
+        return op(q, k, v, bounds, longest, None, rng, causal=True, scale=8**-0.5, **options)[0]
+
+    def eager(q, k, v):
+        return varlen_attention(q, k, v, bounds, longest, rng=rng, **options)
+
+    wanted = gradients_of(registered, qkv, weight)
+    for got, expected in zip(gradients_of(eager, qkv, weight), wanted, strict=True):
+        assert torch.equal(got, expected)
+
+
+def test_a_second_derivative_is_refused(device):
+    needs_kernel("varlen_attention", device)
+    (q, k, v), bounds, longest = packed([4], 1, 8, device=device)
+    q = q.detach().requires_grad_()
+    out = varlen_attention(q, k, v, bounds, longest)
+    (grad,) = torch.autograd.grad(out.square().sum(), q, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()

@@ -1,5 +1,10 @@
 """Dropout with a residual: values, gradients, bits, and what it refuses."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from kernels import HALF, assert_as_accurate_as, drawn, needs_kernel, run_with_gradients
@@ -7,6 +12,7 @@ from kernels import HALF, assert_as_accurate_as, drawn, needs_kernel, run_with_g
 from mfgan.ops import dropout_residual, reference
 
 RNG = torch.tensor([-3, 1 << 50])
+ROOT = Path(__file__).parents[2]
 SHAPES = [(7, 50), (3, 5, 16), (1, 1), (0, 8), (4, 0), (33, 129), (9,)]
 
 
@@ -90,17 +96,45 @@ def test_rows_far_apart_in_memory_give_the_same_bits(device):
     assert torch.equal(dropout_residual(strided, strided, **options), wanted)
 
 
-def test_thread_count_changes_no_bit():
-    x = made((5000, 50), torch.float32, "cpu")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_thread_count_changes_no_bit(dtype):
+    x = made((5000, 50), dtype, "cpu")
     before = torch.get_num_threads()
+    call = lambda *xs: dropout_residual(*xs, dropout_p=0.2, rng=RNG, site=0)  # noqa: E731
     try:
         results = []
-        for threads in (1, 2):
+        for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            results.append(dropout_residual(x, x, dropout_p=0.2, rng=RNG, site=0))
+            results.append(run_with_gradients(call, [x, x], x))
     finally:
         torch.set_num_threads(before)
-    assert torch.equal(*results)
+    for other in results[1:]:
+        for got, wanted in zip(other, results[0], strict=True):
+            assert torch.equal(got, wanted)
+
+
+SAME_BITS = """
+import torch
+from mfgan.ops import dropout_residual, reference
+for dtype in (torch.float32, torch.float64):
+    for columns in (1, 3, 4, 8, 15, 16, 31, 50, 64, 129):
+        x, residual, grad = torch.randn(3, 40, columns, dtype=dtype)
+        options = {"dropout_p": 0.3, "rng": torch.tensor([5, 6]), "site": 7}
+        for add in (residual, None):
+            leaf = x.clone().requires_grad_()
+            out = dropout_residual(leaf, add, **options)
+            assert torch.equal(out, reference.dropout_residual(x, add, **options))
+            out.backward(grad)
+            assert torch.equal(leaf.grad, reference.dropout_residual(grad, None, **options))
+"""
+
+
+@pytest.mark.parametrize("isa", ["base", "v3", "v4"])
+def test_every_instruction_set_gives_the_references_bits(isa):
+    needs_kernel("dropout_residual", torch.device("cpu"))
+    environment = {**os.environ, "MFGAN_ISA": isa}
+    command = [sys.executable, "-W", "error", "-c", SAME_BITS]
+    subprocess.run(command, env=environment, cwd=ROOT, check=True)
 
 
 def test_compiles_without_a_break(device):
@@ -146,3 +180,25 @@ def test_the_operator_itself_refuses(message):
     call = {"x": X, "residual": X, "dropout_p": 0.1, "rng": RNG, "site": 0, **WRONG[message]}
     with pytest.raises(ValueError, match=r"^dropout_residual: "):
         torch.ops.mfgan.dropout_residual.default(**call)
+
+
+@pytest.mark.parametrize("with_residual", [True, False])
+def test_eager_and_registered_gradients_are_the_same(with_residual, device):
+    needs_kernel("dropout_residual", device)
+    inputs = [made((30, 17), torch.float32, device, s) for s in range(1 + with_residual)]
+    weight = made((30, 17), torch.float32, device, 9)
+    options = {"dropout_p": 0.4, "site": 2}
+    rng = RNG.to(device)
+
+    def registered(x, residual=None):
+        return torch.ops.mfgan.dropout_residual.default(x, residual, rng, **options)
+
+    def eager(x, residual=None):
+        return dropout_residual(x, residual, rng=rng, **options)
+
+    wanted = run_with_gradients(registered, inputs, weight)
+    for got, expected in zip(run_with_gradients(eager, inputs, weight), wanted, strict=True):
+        assert torch.equal(got, expected)
+    constant, leaf = inputs[0], weight.clone().requires_grad_()
+    eager(constant, leaf).sum().backward()
+    assert torch.equal(leaf.grad, torch.ones_like(leaf))
