@@ -67,3 +67,38 @@ def test_options_of_the_other_kind_are_refused(tmp_path, capsys):
     )
     code, _, err = run(capsys, *arguments, "table", "--clicks", "split")
     assert (code, err) == (2, "mfgan: prepare: --clicks does not go with --format table\n")
+
+
+AUTHORS = [(0, 0, [1, 2], 2, 0), (1, 1, [1, 3], 1, 1)]
+TRIVAGO = (
+    "user_id,session_id,timestamp,step,action_type,reference,impressions\n"
+    "u,s,100,1,clickout item,7,7|8\n"
+    "u,s,101,2,clickout item,9,7|8\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("u0\t5\ti\t0\t0\t0\t\t0", "row 6: display 5 of user 0 must have items, found none"),
+        ("u0\t0\ti\t1\t0\t0\t1\t0", "row 6: display 0 of user 0 has a second click, on item 1"),
+        ("u2\t5\ti\t0\t0\t2\t1\t7", "row 6: the split tag must be 0 (train), 1 (validation) or 2"),
+        (None, "row 3: the click of display s/2 must be on an item shown in it, got 9"),
+    ],
+)
+def test_a_bad_log_gets_one_line_that_names_the_row(tmp_path, capsys, bad, message):
+    source, out = tmp_path / "log.csv", tmp_path / "out"
+    if bad is None:
+        source.write_text(TRIVAGO)
+    else:
+        write_authors(source, [*lines_of(AUTHORS), bad])
+    kind = "displays-trivago" if bad is None else "displays-authors"
+    code, said, err = run(capsys, "prepare", source, out, "--format", kind, "--quiet")
+    assert (code, said, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"mfgan: log.csv: {message}")
+    assert not out.exists()
+    code, said, _ = run(
+        capsys, "prepare", source, out, "--format", kind, "--drop-bad", "--quiet", "--json"
+    )
+    assert code == 0
+    assert sum(json.loads(said)["rules"]["left_out"].values()) == 1
