@@ -15,17 +15,19 @@ def gather_slices(source, starts, offsets, out):  # type: ignore[no-untyped-def]
         out: ``(offsets[-1],)`` int64, written.
     """
     for s in range(starts.shape[0]):
-        shift = starts[s] - offsets[s]
-        for place in range(offsets[s], offsets[s + 1]):
-            out[place] = source[place + shift]
+        # Unsigned, so that no index may count from the end and the copy is one of vectors.
+        begin, place = np.uint64(starts[s]), np.uint64(offsets[s])
+        for i in range(np.uint64(offsets[s + 1] - offsets[s])):
+            out[place + i] = source[begin + i]
 
 
 @njit(cache=True, nogil=True)
 def count_up(offsets, out):  # type: ignore[no-untyped-def]
     """Write 0, 1, 2, … into each slice of ``out``; ``offsets`` as in ``gather_slices``."""
     for s in range(offsets.shape[0] - 1):
-        for place in range(offsets[s], offsets[s + 1]):
-            out[place] = place - offsets[s]
+        place = np.uint64(offsets[s])
+        for i in range(np.uint64(offsets[s + 1] - offsets[s])):
+            out[place + i] = i
 
 
 @njit(cache=True, nogil=True)

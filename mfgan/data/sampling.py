@@ -213,13 +213,24 @@ def _unit(word):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, inline="always")
+def _word_of(item):  # type: ignore[no-untyped-def]
+    # Unsigned, since a negative index counts from the end and is tested for.
+    return np.uint64(item) >> np.uint64(6)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _bit_of(item):  # type: ignore[no-untyped-def]
+    return np.uint64(1) << (np.uint64(item) & np.uint64(63))
+
+
+@njit(cache=True, nogil=True, inline="always")
 def _has(bits, item):  # type: ignore[no-untyped-def]
-    return (bits[item >> 6] >> np.uint64(item & 63)) & np.uint64(1) != np.uint64(0)
+    return bits[_word_of(item)] & _bit_of(item) != np.uint64(0)
 
 
 @njit(cache=True, nogil=True, inline="always")
 def _add(bits, item):  # type: ignore[no-untyped-def]
-    bits[item >> 6] |= np.uint64(1) << np.uint64(item & 63)
+    bits[_word_of(item)] |= _bit_of(item)
 
 
 @njit(cache=True, nogil=True)
@@ -237,10 +248,45 @@ def _meet(bits, items, first, end):  # type: ignore[no-untyped-def]
     """Mark what was met; returns how many items that is."""
     met = 0
     for row in range(first, end):
-        if not _has(bits, items[row]):
-            _add(bits, items[row])
-            met += 1
+        word, bit = _word_of(items[row]), _bit_of(items[row])
+        before = bits[word]
+        bits[word] = before | bit
+        met += 1 if before & bit == np.uint64(0) else 0
     return met
+
+
+@njit(cache=True, nogil=True)
+def _forget(bits, items, first, end):  # type: ignore[no-untyped-def]
+    """Unmark what was met."""
+    if end - first > bits.shape[0]:
+        for word in range(bits.shape[0]):
+            bits[word] = np.uint64(0)
+        return
+    for row in range(first, end):
+        bits[_word_of(items[row])] = np.uint64(0)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _draw(word, num_items, keep, alias):  # type: ignore[no-untyped-def]
+    """An item by one random word, through the alias table if there is one."""
+    unit = _unit(_mixed(word)) * num_items
+    cell = np.int64(unit)
+    if keep.shape[0] > 0 and unit - cell >= keep[cell]:
+        cell = np.int64(alias[cell])
+    return cell + 1
+
+
+@njit(cache=True, nogil=True)
+def _draw_again(word, bits, num_items, left, keep, alias):  # type: ignore[no-untyped-def]
+    """An item not met, after the first draw, that of ``word``, was one that was."""
+    for _ in range(_TRIES - 1):
+        word += _STEP
+        item = _draw(word, num_items, keep, alias)
+        if not _has(bits, item):
+            return item
+    # Nearly all that is likely was met: any one of the others.
+    word += _STEP
+    return _nth_left(bits, num_items, np.int64(_unit(_mixed(word)) * left))
 
 
 @njit(cache=True, nogil=True)
@@ -249,8 +295,9 @@ def _sample(  # type: ignore[no-untyped-def]
 ):
     """Fill a part of the rows; returns a user who has met every item, or -1."""
     bits = np.zeros(num_items // 64 + 1, np.uint64)
-    has_table = keep.shape[0] > 0
     count = drawn.shape[1]
+    flat = drawn.reshape(drawn.size)
+    offset = np.uint64(first_row) * np.uint64(count)
     row = first
     while row < end:
         user = users[row]
@@ -258,28 +305,25 @@ def _sample(  # type: ignore[no-untyped-def]
         left = num_items - _meet(bits, items, start, stop)
         if left == 0:
             return user
+        begin = np.uint64(row * count)
         while row < end and users[row] == user:
-            for column in range(count):
-                number = np.uint64(first_row + row) * np.uint64(count) + np.uint64(column)
-                word = _mixed(key + number * _STEP)
-                item = np.int64(0)
-                for _ in range(_TRIES):
-                    word += _STEP
-                    unit = _unit(_mixed(word)) * num_items
-                    cell = np.int64(unit)
-                    if has_table and unit - cell >= keep[cell]:
-                        cell = alias[cell]
-                    if not _has(bits, cell + 1):
-                        item = cell + 1
-                        break
-                if item == 0:
-                    # Nearly all that is likely was met: any one of the others.
-                    word += _STEP
-                    item = _nth_left(bits, num_items, np.int64(_unit(_mixed(word)) * left))
-                drawn[row, column] = item
             row += 1
-        for place in range(start, stop):
-            bits[items[place] >> 6] = np.uint64(0)
+        places = np.uint64(row * count) - begin
+        # All first draws without looking at what was met: where there is no table, that loop has no
+        # branch and becomes one of vectors.
+        if keep.shape[0] > 0:
+            for i in range(places):
+                word = _mixed(key + (offset + begin + i) * _STEP) + _STEP
+                flat[begin + i] = _draw(word, num_items, keep, alias)
+        else:
+            for i in range(places):
+                word = _mixed(key + (offset + begin + i) * _STEP) + _STEP
+                flat[begin + i] = np.int64(_unit(_mixed(word)) * num_items) + 1
+        for i in range(places):
+            if _has(bits, flat[begin + i]):
+                word = _mixed(key + (offset + begin + i) * _STEP) + _STEP
+                flat[begin + i] = _draw_again(word, bits, num_items, left, keep, alias)
+        _forget(bits, items, start, stop)
     return -1
 
 
@@ -310,7 +354,6 @@ def _sample_distinct(first, end, users, key, num_items, items, offsets, drawn): 
             _add(bits, item)
             drawn[row, column] = item
         for column in range(count):
-            bits[drawn[row, column] >> 6] = np.uint64(0)
-        for place in range(offsets[user], offsets[user + 1]):
-            bits[items[place] >> 6] = np.uint64(0)
+            bits[_word_of(drawn[row, column])] = np.uint64(0)
+        _forget(bits, items, offsets[user], offsets[user + 1])
     return -1
