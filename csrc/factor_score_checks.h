@@ -112,6 +112,15 @@ inline void check_score_tensors(const char* op, const ScoreTensors& in, ScoreKer
   if (in.rng) check_rng(op, *in.rng, x[kQuery]);
 }
 
+inline void check_score_grad(const char* op, const Tensor& grad_out, const ScoreTensors& in) {
+  const Tensor& query = in.floats[kQuery];
+  check_score_shape(op, "grad_out", grad_out,
+                    {in.candidate_rows.size(0), in.candidate_rows.size(1), query.size(0)});
+  MFGAN_CHECK(grad_out.scalar_type() == query.scalar_type(), op,
+              ": grad_out must have the dtype of query");
+  check_same_device(op, "grad_out", grad_out, query);
+}
+
 // Contents, read where they lie in host memory.
 inline void check_score_contents(const char* op, const ScoreTensors& in) {
   const int64_t tokens = in.history_rows.size(0), rows = in.floats[kQuery].size(1);

@@ -221,11 +221,7 @@ ScoreGradients factor_score_backward(Tensor grad_out, Tensor query, Tensor key, 
                       max_history,
                       num_heads,
                       dropout_p});
-  check_score_shape(op, "grad_out", grad_out,
-                    {in.candidate_rows.size(0), in.candidate_rows.size(1), query.size(0)});
-  MFGAN_CHECK(grad_out.scalar_type() == query.scalar_type(), op,
-              ": grad_out must have the dtype of query");
-  check_same_device(op, "grad_out", grad_out, query);
+  check_score_grad(op, grad_out, in);
   const Tensor grad = torch::stable::contiguous(grad_out);
   std::array<Tensor, kNumScoreFloats> grads;
   for (int i = 0; i < kNumScoreFloats; ++i) {

@@ -22,8 +22,8 @@ __device__ __forceinline__ int chunk_index(int num_rows, int row, int column) {
 
 // What a warp needs of shared memory for its attention: tiles of candidates and two stages.
 template <typename Arithmetic, int kDim, int kCandidateTiles>
-constexpr int kScoreWarpValues =
-    (kCandidateTiles * kWarpRows + 4 * kScoreColumns<Arithmetic>)*kRowStride<Arithmetic, kDim>;
+constexpr int kScoreWarpValues = (kCandidateTiles * kWarpRows +
+                                  4 * kScoreColumns<Arithmetic, kDim>)*kRowStride<Arithmetic, kDim>;
 
 // The draws of one step: a site for attention weights, one for each residual branch.
 struct ScorePlaces {
@@ -97,7 +97,7 @@ __device__ __forceinline__ void attend(const ScoreParams& p, const ScorePlaces& 
                                        typename Arithmetic::Value* attended, int num_rows,
                                        int tile_row, float* lse) {
   using Value = typename Arithmetic::Value;
-  constexpr int kTiles = kScoreColumns<Arithmetic> / 8;
+  constexpr int kTiles = kScoreColumns<Arithmetic, kDim> / 8;
   const HeadTables<Value> tables(p, factor, head);
   const int lane = lane_index();
   const int my_candidate =

@@ -78,7 +78,7 @@ __device__ __forceinline__ void feed_rows(const ScoreParams& p,
 
 // Grid: (blocks of scores, factors); a block goes on to later tiles where the grid is capped.
 template <typename Arithmetic, int kDim>
-__global__ void __launch_bounds__(kScoreWarps * 32) factor_score_forward(ScoreParams p) {
+__global__ void __launch_bounds__(kScoreWarps * 32, 1) factor_score_forward(ScoreParams p) {
   using Value = typename Arithmetic::Value;
   const int factor = blockIdx.y, warp = threadIdx.x / 32;
   const int num_rows = blockDim.x / 32 * kWarpRows, stride = wide_stride(p.dim);

@@ -6,15 +6,18 @@
 // the attention over it is the plain one.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/factor_score_params.h"
 #include "kernels/softmax.cuh"
 #include "rng.h"
 
 namespace mfgan::gpu {
 
-// Distances in a tile: two stages of keys and values for every warp of a block fit side by side.
-template <typename Arithmetic>
-constexpr int kScoreColumns = sizeof(typename Arithmetic::Value) == 4 ? 16 : 32;
+// Distances in a tile: two stages of keys and values for every warp of a block fit side by side,
+// and a tile of logits into its registers.
+template <typename Arithmetic, int kDim>
+constexpr int kScoreColumns = sizeof(typename Arithmetic::Value) == 4 || kDim > 64 ? 16 : 32;
 
 constexpr unsigned kWholeWarp = 0xffffffffu;
 
@@ -99,10 +102,32 @@ __device__ __forceinline__ Value sum_of(Value a, Value b) {
   return simt::from_float<Value>(simt::to_float(a) + simt::to_float(b));
 }
 
-template <typename Value>
-struct alignas(16) WideValues {
-  Value x[16 / sizeof(Value)];
+template <typename Value, int kWidth>
+struct alignas(sizeof(Value) * kWidth) Values {
+  Value x[kWidth];
 };
+
+// Calls `body(row, column)` for this lane's share of kWidth-wide parts of a tile.
+template <int kDim, int kRows, int kWidth, typename Body>
+__device__ __forceinline__ void for_each_part(Body body) {
+  constexpr int kParts = kDim / kWidth;
+#pragma unroll 4
+  for (int step = 0; step < kRows * kParts / 32; ++step) {
+    const int i = step * 32 + lane_index();
+    body(i / kParts, i % kParts * kWidth);
+  }
+}
+
+// Calls `body(width)` with the widest part that the tables' rows can be read by.
+template <typename Value, typename Body>
+__device__ __forceinline__ void with_part_width(const ScoreParams& p, Body body) {
+  constexpr int kWide = 16 / static_cast<int>(sizeof(Value));
+  if (p.aligned && p.head_dim % kWide == 0) {
+    body(std::integral_constant<int, kWide>());
+  } else {
+    body(std::integral_constant<int, 1>());
+  }
+}
 
 // Adds a row of `table` to each of `kRows` rows of a tile: row i gets distance `first + i`, or none
 // where that is past `last`.
@@ -111,29 +136,46 @@ __device__ __forceinline__ void add_positions(typename Arithmetic::Value* tile,
                                               const typename Arithmetic::Value* table, int first,
                                               int last, const ScoreParams& p) {
   using Value = typename Arithmetic::Value;
-  constexpr int kStride = kRowStride<Arithmetic, kDim>;
-  constexpr int kWide = 16 / static_cast<int>(sizeof(Value)), kParts = kDim / kWide;
-  if (p.aligned && p.head_dim % kWide == 0) {
-#pragma unroll 4
-    for (int step = 0; step < kRows * kParts / 32; ++step) {
-      const int i = step * 32 + lane_index(), row = i / kParts, column = i % kParts * kWide;
-      if (first + row > last || column >= p.head_dim) continue;
+  with_part_width<Value>(p, [&](auto width) {
+    using Part = Values<Value, decltype(width)::value>;
+    for_each_part<kDim, kRows, decltype(width)::value>([&](int row, int column) {
+      if (first + row > last || column >= p.head_dim) return;
       const int64_t from = static_cast<int64_t>(first + row) * p.dim + column;
-      auto* to = reinterpret_cast<WideValues<Value>*>(tile + row * kStride + column);
-      const auto add = *reinterpret_cast<const WideValues<Value>*>(table + from);
-      WideValues<Value> sum = *to;
+      auto* to = reinterpret_cast<Part*>(tile + row * kRowStride<Arithmetic, kDim> + column);
+      const Part add = *reinterpret_cast<const Part*>(table + from);
+      Part sum = *to;
 #pragma unroll
-      for (int j = 0; j < kWide; ++j) sum.x[j] = sum_of(sum.x[j], add.x[j]);
+      for (int j = 0; j < decltype(width)::value; ++j) sum.x[j] = sum_of(sum.x[j], add.x[j]);
       *to = sum;
-    }
-  } else {
-    for (int i = lane_index(); i < kRows * kDim; i += 32) {
-      const int row = i / kDim, column = i % kDim;
-      if (first + row > last || column >= p.head_dim) continue;
-      Value& to = tile[row * kStride + column];
-      to = sum_of(to, table[static_cast<int64_t>(first + row) * p.dim + column]);
-    }
-  }
+    });
+  });
+}
+
+// Fills a tile with sums of an item's row and a distance's: lane i names those of row i, a negative
+// row for zeros.
+template <typename Arithmetic, int kDim>
+__device__ __forceinline__ void build_sums(typename Arithmetic::Value* tile,
+                                           const typename Arithmetic::Value* table,
+                                           const typename Arithmetic::Value* positions, int my_row,
+                                           int my_distance, const ScoreParams& p) {
+  using Value = typename Arithmetic::Value;
+  with_part_width<Value>(p, [&](auto width) {
+    using Part = Values<Value, decltype(width)::value>;
+    for_each_part<kDim, kWarpRows, decltype(width)::value>([&](int row, int column) {
+      const int64_t item = __shfl_sync(kWholeWarp, my_row, row);
+      const int64_t distance = __shfl_sync(kWholeWarp, my_distance, row);
+      Part sum;
+#pragma unroll
+      for (int j = 0; j < decltype(width)::value; ++j) sum.x[j] = simt::from_float<Value>(0.0f);
+      if (item >= 0 && column < p.head_dim) {
+        const Part own = *reinterpret_cast<const Part*>(table + item * p.dim + column);
+        const Part add = *reinterpret_cast<const Part*>(positions + distance * p.dim + column);
+#pragma unroll
+        for (int j = 0; j < decltype(width)::value; ++j) sum.x[j] = sum_of(own.x[j], add.x[j]);
+      }
+      *reinterpret_cast<Part*>(tile + row * kRowStride<Arithmetic, kDim> + column) = sum;
+    });
+  });
 }
 
 // One head of one factor of the six tables, where its first row starts.
@@ -161,7 +203,7 @@ __device__ __forceinline__ void walk_history(const ScoreParams& p, const ScoreUn
                                              const HeadTables<typename Arithmetic::Value>& tables,
                                              typename Arithmetic::Value* stages, Body body) {
   using Value = typename Arithmetic::Value;
-  constexpr int kColumns = kScoreColumns<Arithmetic>;
+  constexpr int kColumns = kScoreColumns<Arithmetic, kDim>;
   constexpr int kTile = kColumns * kRowStride<Arithmetic, kDim>;
   const auto row_at = [&](int first) {
     const int distance = first + lane_index();

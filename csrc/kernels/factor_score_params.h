@@ -26,4 +26,38 @@ struct ScoreParams {
   int64_t site;
 };
 
+// Where the gradients of one factor's weights and of its tables' distance 0 stand in a block's
+// part.
+struct ScorePart {
+  int64_t out_weight, ff1_weight, ff1_bias, ff2_weight, ff2_bias, head_weight, head_bias;
+  int64_t own_key, own_value;
+  int64_t size;
+};
+
+// S = num_scores, T = total_tokens; everything is written on the way, nothing need be cleared.
+struct ScoreGradParams {
+  ScoreParams forward;
+  const void* grad_out;  // (S, F)
+  // out_weight, ff1_weight and ff2_weight with their last two dimensions exchanged.
+  const void *out_weight_t, *ff1_weight_t, *ff2_weight_t;
+  // Sorted, equal ones in their order: the values, and where each stood.
+  const int64_t *sorted_positions, *position_order;
+  const int64_t *sorted_candidates, *candidate_order;
+  const int64_t *sorted_history, *history_order;
+
+  void* grad_attended;                         // (F, S, D), of the inputs' type
+  float *grad_query, *grad_hidden;             // (F, S, D)
+  float *lse, *delta, *own_weight, *own_grad;  // (F, S, H); own: of the candidate itself
+  float *token_key, *token_value;              // (F, T, D)
+  float *distance_key, *distance_value;        // (num_position_parts, F, max_history, D)
+  int64_t *candidate_bounds, *history_bounds;  // (U + 1,) where a row's entries begin
+  float* parts;                                // (num_parts, F, part.size)
+  ScorePart part;
+  int num_parts, num_position_parts;
+
+  void *to_query, *to_key, *to_value, *to_residual, *to_position_key, *to_position_value;
+  void *to_out_weight, *to_ff1_weight, *to_ff1_bias, *to_ff2_weight, *to_ff2_bias;
+  void *to_head_weight, *to_head_bias;
+};
+
 }  // namespace mfgan::gpu

@@ -1,10 +1,10 @@
-"""The GPU's factor_score kernels, emulated: accuracy, schedules, sizes, errors."""
+"""The GPU's factor_score kernels, emulated: accuracy with gradients, schedules, sizes, errors."""
 
 import pytest
 import torch
 from emulated import SCHEDULES, emulated
-from kernels import assert_as_accurate_as
-from score_inputs import make_inputs
+from kernels import assert_as_accurate_as, drawn
+from score_inputs import FLOATS, make_inputs
 
 from mfgan.ops import reference_score
 
@@ -15,7 +15,7 @@ DROPOUT = {"dropout_p": 0.3, "rng": RNG, "site": 4}
 # Sessions, candidates, sizes: histories of every length around a tile, heads and widths that fill
 # no vector, more candidates than a warp's rows and than a block's, scores that fill no tile.
 CASES = {
-    "one": ([1], 1, {"dim": 4}),
+    "one": ([1], 1, {"dim": 16, "width": 20}),
     "ragged": ([0, 1, 7, 0, 63], 1, {"dim": 16, "max_history": 64, "factors": 1, "width": 16}),
     "longer": ([64, 65], 1, {"dim": 8, "max_history": 70, "positions": [0, 63, 64, 128, 100]}),
     "longest": ([3, 200], 2, {"dim": 64, "max_history": 200, "positions": [202], "factors": 1}),
@@ -27,17 +27,38 @@ CASES = {
 }
 
 
-def run(ops, inputs, *, rng=None, dropout_p=0.0, site=0):
+def open_or_shut(inputs):
+    """The same with every gate of the feed-forward far from its edge.
+
+    Which side of it a rounded value falls on is chance, and worth a whole gradient.
+    """
+    bias = inputs.floats[FLOATS.index("ff1_bias")].detach()
+    return inputs.swap(ff1_bias=(bias + 4 * bias.sign()).requires_grad_())
+
+
+def run(ops, inputs, grad=None, *, rng=None, dropout_p=0.0, site=0):
+    """The scores, and with ``grad`` the gradients of the floating tensors."""
     keywords = {"num_heads": inputs.num_heads, "dropout_p": dropout_p, "site": site}
-    return ops.factor_score(*inputs.floats, *inputs.indices, inputs.max_history, rng, **keywords)
+    arguments = (*(x.detach() for x in inputs.floats), *inputs.indices, inputs.max_history, rng)
+    out = ops.factor_score(*arguments, **keywords)
+    if grad is None:
+        return [out]
+    return [out, *ops.factor_score_backward(grad.to(out.dtype), *arguments, **keywords)]
 
 
 def check(ops, inputs, **options):
-    actual = run(ops, inputs, **options)
-    plain = inputs.score(reference_score.factor_score, **options)
-    exact = inputs.cast(torch.float64).score(reference_score.factor_score, **options)
-    assert_as_accurate_as(actual, plain, exact)
-    return [actual]
+    shape = (*inputs.indices[1].shape, len(inputs.floats[0]))
+    grad = drawn(shape)
+    actual = run(ops, inputs, grad, **options)
+    plain = inputs.score_and_grads(grad, reference_score.factor_score, **options)
+    exact = inputs.cast(torch.float64)
+    exact = exact.score_and_grads(grad, reference_score.factor_score, **options)
+    for name, *results in zip(["score", *FLOATS], actual, plain, exact, strict=True):
+        try:
+            assert_as_accurate_as(*results)
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from None
+    return actual
 
 
 @pytest.mark.parametrize("options", [{}, DROPOUT], ids=["plain", "dropout"])
@@ -45,13 +66,15 @@ def check(ops, inputs, **options):
 @pytest.mark.parametrize("case", CASES)
 def test_as_accurate_as_plain_pytorch(case, dtype, options):
     lengths, num_candidates, sizes = CASES[case]
-    check(emulated(), make_inputs(lengths, num_candidates, **sizes).cast(dtype), **options)
+    inputs = open_or_shut(make_inputs(lengths, num_candidates, **sizes)).cast(dtype)
+    check(emulated(), inputs, **options)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_every_schedule_gives_the_same_bits(schedule, dtype):
-    inputs = make_inputs([40, 3], 3, dim=24, width=20, max_history=40).cast(dtype)
+    inputs = make_inputs([20, 2], 3, dim=12, width=10, factors=1, max_history=20)
+    inputs = open_or_shut(inputs).cast(dtype)
     first = check(emulated("forward", "lazy", os_threads=1), inputs, **DROPOUT)
     other = check(emulated(*schedule, seed=7), inputs, **DROPOUT)
     assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
@@ -59,15 +82,36 @@ def test_every_schedule_gives_the_same_bits(schedule, dtype):
 
 def test_dropout_draws_the_bits_of_the_cpu():
     inputs = make_inputs([9, 4], 3, dtype=torch.float32)
-    on_cpu = inputs.score(**DROPOUT)
-    torch.testing.assert_close(run(emulated(), inputs, **DROPOUT), on_cpu)
-    assert not torch.allclose(inputs.score(), on_cpu)
+    grad = drawn((13, 3, 2), dtype=torch.float32)
+    on_cpu = inputs.score_and_grads(grad, **DROPOUT)
+    torch.testing.assert_close(run(emulated(), inputs, grad, **DROPOUT), on_cpu)
+    assert not torch.allclose(inputs.score(), on_cpu[0])
 
 
 @pytest.mark.parametrize(("lengths", "num_candidates"), [([], 2), ([0, 0], 2), ([4], 0)])
 def test_nothing_to_score(lengths, num_candidates):
     inputs = make_inputs(lengths, num_candidates, dtype=torch.float32)
-    assert run(emulated(), inputs).shape == (sum(lengths), num_candidates, 2)
+    shape = sum(lengths), num_candidates, 2
+    out, *grads = run(emulated(), inputs, torch.zeros(shape))
+    assert out.shape == shape
+    assert [x.shape for x in grads] == [x.shape for x in inputs.floats]
+    assert not any(x.any() for x in grads)
+
+
+def test_unseen_rows_and_distances_get_zero():
+    inputs = make_inputs([3], 1, rows=50, max_history=40, dtype=torch.float32)
+    grads = dict(zip(FLOATS, run(emulated(), inputs, torch.ones(3, 1, 2))[1:], strict=True))
+    history, candidates = (inputs.indices[i].flatten().unique() for i in (0, 1))
+    for name, seen in (
+        ("query", candidates),
+        ("residual", candidates),
+        ("key", torch.cat([history, candidates])),
+        ("position_value", torch.arange(4)),
+    ):
+        rest = torch.ones(grads[name].shape[1], dtype=torch.bool)
+        rest[seen] = False
+        assert not grads[name][:, rest].any(), name
+        assert grads[name][:, seen].any(), name
 
 
 @pytest.mark.parametrize(
