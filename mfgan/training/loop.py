@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,9 @@ from torch import Tensor
 from mfgan.console import SILENT, Reporter, Task
 from mfgan.errors import MfganError
 from mfgan.training.checkpoint import Best, CheckpointStore, Progress
+from mfgan.training.feed import CudaMover, Feed, StepInput
 from mfgan.training.log import MetricsLog
+from mfgan.training.replay import ReplayedStep, Sizes, padded, recorder_of
 from mfgan.training.stage import StepOutput, TrainingStage
 
 
@@ -45,7 +47,12 @@ def run_training(
 
 
 def train_step(
-    stage: TrainingStage, batch: Any, *, epoch: int, step: int
+    stage: TrainingStage,
+    batch: Any,
+    *,
+    epoch: int,
+    step: int,
+    drawn: Mapping[str, Tensor] | None = None,
 ) -> tuple[StepOutput, Tensor]:
     """Forward, backward and the optimizer's move on one batch.
 
@@ -54,13 +61,14 @@ def train_step(
         batch: An element of ``stage.batches(epoch)``.
         epoch: From 0; it says which optimizer moves.
         step: Steps of the stage before this one; draws derive from it.
+        drawn: The stage's ``host_draws`` for this step; None makes them now.
 
     Returns:
         What the step found, and the norm of all gradients before clipping, a scalar tensor.
     """
     optimizer = stage.optimizers[stage.optimizer_of(epoch)]
     optimizer.zero_grad()
-    output = stage.step(batch, epoch=epoch, step=step)
+    output = stage.step(batch, epoch=epoch, step=step, drawn=drawn)
     output.loss.backward()  # type: ignore[no-untyped-call]
     return output, optimizer.step()
 
@@ -76,9 +84,15 @@ class _Loop:
         self.saved_at = time.monotonic()
         self.before = self.progress.elapsed
         self.started = time.monotonic()
+        device = stage.context.device
+        self.mover = CudaMover(device) if device.type == "cuda" else None
+        self.replayed: ReplayedStep | None = None
+        self.sizes: Sizes | None = None
 
     def run(self, reporter: Reporter) -> Progress:
         progress, stage = self.progress, self.stage
+        if stage.context.config.cuda_graph:
+            self._begin_replaying()
         self.log.rewind(stage.name, progress.step)
         if not progress.finished:
             if progress.best is None and self.selects and stage.validates_start:
@@ -97,12 +111,13 @@ class _Loop:
         batches = stage.batches(progress.epoch)
         tally = _Tally(progress.sums)
         begun, tokens = time.monotonic(), 0
-        while progress.batch < len(batches):
-            tokens += self._step(batches, tally)
-            task.advance(0, f"step {progress.batch}/{len(batches)}")
-            if time.monotonic() - self.saved_at >= self.interval:
-                progress.sums = tally.sums()
-                self._save()
+        with Feed(self._maker(batches), progress.batch, len(batches), self.mover) as feed:
+            for given in feed:
+                tokens += self._step(given, tally)
+                task.advance(0, f"step {progress.batch}/{len(batches)}")
+                if time.monotonic() - self.saved_at >= self.interval:
+                    progress.sums = tally.sums()
+                    self._save()
         means = tally.means(len(batches))
         if not math.isfinite(means["loss"]):
             raise MfganError(
@@ -129,15 +144,59 @@ class _Loop:
         if time.monotonic() - self.saved_at >= self.interval:
             self._save()
 
-    def _step(self, batches: Sequence[Any], tally: "_Tally") -> int:
+    def _maker(self, batches: Sequence[Any]) -> Callable[[int], StepInput]:
+        """Makes the input of a batch; in another thread it may be, so nothing here moves on."""
+        stage, sizes, epoch = self.stage, self.sizes, self.progress.epoch
+        first_step = self.progress.step - self.progress.batch
+
+        def make(number: int) -> StepInput:
+            batch = batches[number]
+            tokens = batch.total_tokens if sizes else 0
+            batch = padded(batch, sizes) if sizes else batch
+            drawn = stage.host_draws(batch, epoch=epoch, step=first_step + number)
+            return StepInput(batch, drawn, tokens)
+
+        return make
+
+    def _step(self, given: StepInput, tally: "_Tally") -> int:
         progress, stage = self.progress, self.stage
-        output, norm = train_step(
-            stage, batches[progress.batch], epoch=progress.epoch, step=progress.step
-        )
+        place = {"epoch": progress.epoch, "step": progress.step}
+        replayed = self._replayed_step(given, place)
+        if replayed is None:
+            output, norm = train_step(stage, given.batch, drawn=given.drawn, **place)
+        else:
+            output, norm = replayed
         tally.add({"loss": output.loss.detach(), "grad_norm": norm, **output.metrics})
         progress.step += 1
         progress.batch += 1
-        return output.tokens
+        return given.tokens or output.tokens
+
+    def _begin_replaying(self) -> None:
+        stage, sizes = self.stage, self.stage.fixed_sizes()
+        record = recorder_of(stage.context.device)
+        if record is None:
+            sizes = f"device must be a GPU, got {stage.context.device}"
+        if record is None or isinstance(sizes, str):
+            stage.context.reporter.note(f"{stage.name}: cuda_graph is not used: {sizes}")
+            return
+        self.sizes, self.replayed = sizes, ReplayedStep(stage, record)
+
+    def _replayed_step(
+        self, given: StepInput, place: dict[str, int]
+    ) -> tuple[StepOutput, Tensor] | None:
+        """The step from its recording; None where there is to be none."""
+        if self.replayed is None:
+            return None
+        stage = self.stage
+        try:
+            output = self.replayed(given, **place)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            stage.context.reporter.note(f"{stage.name}: cuda_graph is not used: {reason}")
+            self.replayed.close()
+            self.replayed = self.sizes = None
+            return None
+        return output, stage.optimizers[stage.optimizer_of(place["epoch"])].step()
 
     def _place(self) -> dict[str, Any]:
         self.progress.elapsed = self.before + time.monotonic() - self.started

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mfgan.data.dataset import PreparedDataset
     from mfgan.models.discriminator import Discriminators
     from mfgan.models.generator import Generator
+    from mfgan.training.replay import Sizes
 
 # Part of every random draw, so that no two stages share one; numbers are never used again.
 STAGE_IDS = {
@@ -219,6 +220,14 @@ class TrainingStage(Stage):
             step: Steps of this stage before this one; draws derive from it.
             drawn: ``host_draws`` of the same step, on any device; None makes them now.
         """
+
+    def fixed_sizes(self) -> "Sizes | str":
+        """The sizes that every batch can be padded to, so that one recorded step serves all.
+
+        Returns:
+            The sizes, or in words what they would need.
+        """
+        return f"stage {self.name} must have steps of one size, which it has not"
 
     def given(
         self, batch: Any, drawn: Mapping[str, Tensor] | None, epoch: int, step: int

@@ -15,6 +15,7 @@ from mfgan.models.generator import Generator
 from mfgan.training.draws import integers
 from mfgan.training.losses import gbce, sampled_softmax, softmax_cross_entropy
 from mfgan.training.optimizer import Optimizer
+from mfgan.training.replay import Sizes
 from mfgan.training.stage import StageContext, StepOutput, TrainingStage
 from mfgan.training.validation import validate_generator
 
@@ -70,6 +71,15 @@ class PretrainGeneratorStage(TrainingStage):
         if self.likelihood.loss == "bce":
             return {"negatives": self._unmet_items(batch, step)}
         return {}
+
+    def fixed_sizes(self) -> Sizes | str:
+        """A budget of tokens, in as many sessions as that may be."""
+        budget, max_len = self.settings.token_budget, self.context.config.generator.max_len
+        if self.likelihood.loss != "softmax":
+            return f"loss must be softmax, got {self.likelihood.loss}"
+        if budget < max_len:
+            return f"token_budget must be at least max_len {max_len}, got {budget}"
+        return Sizes(total_tokens=budget, num_sessions=budget + 1, max_len=max_len)
 
     def step(
         self,
