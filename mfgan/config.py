@@ -169,6 +169,14 @@ class PretrainGeneratorConfig(StageConfig):
         return self
 
 
+class CrossFitConfig(Section):
+    """Generators trained without some users, to propose candidates for those."""
+
+    folds: int = Field(
+        default=0, ge=0, description="parts of the users; each has such a generator; 0: none"
+    )
+
+
 class SampleConfig(Section):
     """How the generator's candidates are drawn for the discriminators."""
 
@@ -286,6 +294,7 @@ class RunConfig(Section):
     tensorboard: bool = False
     generator: GeneratorConfig = GeneratorConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    cross_fit: CrossFitConfig = CrossFitConfig()
     sample: SampleConfig = SampleConfig()
     pretrain_generator: PretrainGeneratorConfig = PretrainGeneratorConfig()
     pretrain_discriminator: PretrainDiscriminatorConfig = PretrainDiscriminatorConfig()

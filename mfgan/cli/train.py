@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _STAGES = [
     *("all", "pretrain-generator", "sample", "pretrain-discriminator", "adversarial"),
-    *("continue-mle", "calibrate"),
+    *("cross-fit", "continue-mle", "calibrate"),
 ]
 
 

@@ -34,11 +34,12 @@ _FREE = {
 # Settings that only one stage reads may change until that stage has begun.
 _OWNERS = {
     "sample": ("sample", "pretrain-discriminator", "adversarial", "calibrate"),
-    "pretrain_generator": ("pretrain-generator", "continue-mle"),
+    "pretrain_generator": ("pretrain-generator", "cross-fit", "continue-mle"),
     "pretrain_discriminator": ("pretrain-discriminator", "adversarial"),
     "discriminator": ("pretrain-discriminator", "adversarial"),
     "adversarial": ("adversarial", "continue-mle"),
     "calibrate": ("calibrate",),
+    "cross_fit": ("cross-fit", "pretrain-discriminator"),
 }
 
 
@@ -85,7 +86,7 @@ def train(
         config = Run.open(path).config if resume else load_config()
     if objective is not None:
         config = config.model_copy(update={"objective": objective})
-    stages = stages_of(stage, config.objective)
+    stages = stages_of(stage, config)
     with exclusive(path):
         opened = _claim(path, dataset, config, stages, init, resume)
         _prepare_process(config)
@@ -161,12 +162,14 @@ def _hand_on(context: StageContext, run: Run, stage: str) -> None:
         for model in ("generator", "discriminators"):
             if path := source.weights(model):
                 load_model(path, model, getattr(context, model)())
+        if folds := source.store("cross-fit").best_path():
+            context.load(folds)
     # Continued likelihood stands in the adversarial stage's place, not after it.
     aside = "adversarial" if stage == CONTROL_STAGE else CONTROL_STAGE
     for before in STAGE_NAMES[: STAGE_NAMES.index(stage)]:
         if before != aside and (path := run.store(before).best_path()):
             context.load(path)
-    needed = [] if stage == "pretrain-generator" else ["generator"]
+    needed = [] if stage in ("pretrain-generator", "cross-fit") else ["generator"]
     needed += ["discriminators"] if stage in ("adversarial", "calibrate") else []
     for model in needed:
         if model not in context.models:

@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mfgan.config import RunConfig, StageConfig
 from mfgan.console import SILENT, Reporter
+from mfgan.errors import MfganError
 from mfgan.training.checkpoint import load_model
 from mfgan.training.draws import Draws, counter
 from mfgan.training.optimizer import Optimizer
@@ -32,6 +33,7 @@ STAGE_IDS = {
     "adversarial": 4,
     "continue-mle": 5,
     "calibrate": 6,
+    "cross-fit": 7,
 }
 _INIT_ID = 0
 
@@ -87,6 +89,28 @@ class StageContext:
         for name, make in (("generator", self.generator), ("discriminators", self.discriminators)):
             if (directory / f"{name}.safetensors").exists():
                 load_model(directory, name, make())
+        for file in directory.glob("fold-*.safetensors"):
+            load_model(directory, file.stem, self._fold_generator(file.stem))
+
+    def fold_generators(self) -> "list[Generator]":
+        """The generators of the cross-fit stage, fold by fold.
+
+        Raises:
+            MfganError: There are not as many as the configuration wants.
+        """
+        names = [f"fold-{fold}" for fold in range(self.config.cross_fit.folds)]
+        if absent := [name for name in names if name not in self.models]:
+            raise MfganError(
+                f"cross_fit.folds: stage cross-fit must have trained {len(names)} generators, "
+                f"found no {absent[0]}; run it before"
+            )
+        return [self._fold_generator(name) for name in names]
+
+    def _fold_generator(self, name: str) -> "Generator":
+        # The generator's maker under another name.
+        own = replace(self, models={})
+        made = self.models.setdefault(name, own.generator())
+        return cast("Generator", made)
 
     def init_seed(self, model: str) -> int:
         """The seed that the initial weights of ``model`` are drawn from."""

@@ -2,12 +2,13 @@
 
 from importlib import import_module
 
-from mfgan.config import Objective
+from mfgan.config import RunConfig
 from mfgan.errors import MfganError, nearest
 from mfgan.training.stage import Stage
 
 _CLASSES = {
     "pretrain-generator": "pretrain_generator:PretrainGeneratorStage",
+    "cross-fit": "cross_fit:CrossFitStage",
     "sample": "sample:SampleStage",
     "pretrain-discriminator": "pretrain_discriminator:PretrainDiscriminatorStage",
     "adversarial": "adversarial:AdversarialStage",
@@ -36,20 +37,22 @@ def stage_class(name: str) -> type[Stage]:
     return found
 
 
-def stages_of(stage: str, objective: Objective) -> list[str]:
-    """The stages that ``--stage`` and ``--objective`` together mean, in order.
+def stages_of(stage: str, config: RunConfig) -> list[str]:
+    """The stages that ``stage`` means under a configuration, in order.
 
-    Under ``mle``, maximum likelihood goes on in the adversarial stage's place and for its budget,
-    and nothing needs the discriminators.
+    Under the objective ``mle``, maximum likelihood goes on in the adversarial stage's place and for
+    its budget, and nothing needs the discriminators.
 
     Raises:
         MfganError: There is no such stage.
     """
-    if stage == "all" and objective == "mle":
+    control = config.objective == "mle"
+    if stage == "all" and control:
         return ["pretrain-generator", CONTROL_STAGE]
     if stage == "all":
-        return [name for name in STAGE_NAMES if name != CONTROL_STAGE]
-    if stage == "adversarial" and objective == "mle":
+        left_out = {CONTROL_STAGE} if config.cross_fit.folds else {CONTROL_STAGE, "cross-fit"}
+        return [name for name in STAGE_NAMES if name not in left_out]
+    if stage == "adversarial" and control:
         return [CONTROL_STAGE]
     stage_class(stage)
     return [stage]

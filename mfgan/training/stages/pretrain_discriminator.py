@@ -18,6 +18,7 @@ from mfgan.training.checkpoint import load_model
 from mfgan.training.judging import heldout_trials, judging_loss, measure, trials_at
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.stage import StageContext, StepOutput, TrainingStage
+from mfgan.training.stages.cross_fit import fold_of_users
 
 # What a draw is for, so that no two share their numbers.
 _POSITIONS, _CANDIDATES, _HELDOUT = range(3)
@@ -57,6 +58,9 @@ class PretrainDiscriminatorStage(TrainingStage):
     learned from, and hands on its own best weights: factors of many values have long overfitted
     when the others are still learning. Where it is off, validation items are not looked at.
 
+    With ``cross_fit.folds`` an epoch has the users of one fold, for whom the generator proposes
+    that was trained without them; ``epochs`` still counts passes over all users.
+
     Args:
         context: The run's; its generator proposes the candidates and is not changed.
     """
@@ -74,20 +78,40 @@ class PretrainDiscriminatorStage(TrainingStage):
         if config.selection.enabled:
             self._best = BestFactors(self.discriminators)
             self.models["best_factors"] = self._best
-        self._batches = TrainingBatches(
-            context.dataset,
-            max_len=config.generator.max_len,
-            batch_size=None if self.settings.token_budget else self.settings.batch_size,
-            token_budget=self.settings.token_budget or None,
-            seed=self.seed,
-            history=self.settings.history,
-        )
+        self._proposers = [self.generator]
+        parts: list[np.ndarray | None] = [None]
+        if config.cross_fit.folds:
+            self._proposers = context.fold_generators()
+            folds = fold_of_users(context)
+            parts = [np.flatnonzero(folds == fold) for fold in range(config.cross_fit.folds)]
+        self._batches = [self._batches_of(users) for users in parts]
         optimizer = Optimizer(
             dict(self.discriminators.named_parameters()),
             self._judging.optimizer,
-            total_steps=self.num_epochs * len(self._batches.epoch(0)),
+            total_steps=self.settings.epochs * sum(len(part.epoch(0)) for part in self._batches),
         )
         self.optimizers = {"discriminators": optimizer}
+
+    def _batches_of(self, users: np.ndarray | None) -> TrainingBatches:
+        return TrainingBatches(
+            self.context.dataset,
+            max_len=self.context.config.generator.max_len,
+            batch_size=None if self.settings.token_budget else self.settings.batch_size,
+            token_budget=self.settings.token_budget or None,
+            seed=self.seed,
+            users=users,
+            history=self.settings.history,
+        )
+
+    @property
+    def num_epochs(self) -> int:
+        """One for each fold and pass over all users."""
+        return self.settings.epochs * len(self._batches)
+
+    def validates_after(self, epochs: int) -> bool:
+        """Only where all users have had their turn."""
+        passes, rest = divmod(epochs, len(self._batches))
+        return rest == 0 and super().validates_after(passes)
 
     @property
     def selection_metric(self) -> str:
@@ -95,8 +119,9 @@ class PretrainDiscriminatorStage(TrainingStage):
         return "AUC/best"
 
     def batches(self, epoch: int) -> Sequence[JaggedBatch]:
-        """All training sessions, shuffled anew each epoch."""
-        return self._batches.epoch(epoch)
+        """All training sessions, or those of one fold, shuffled anew each epoch."""
+        turn, fold = divmod(epoch, len(self._batches))
+        return self._batches[fold].epoch(turn)
 
     def host_draws(self, batch: JaggedBatch, *, epoch: int, step: int) -> dict[str, Tensor]:
         """The positions that are judged."""
@@ -115,9 +140,9 @@ class PretrainDiscriminatorStage(TrainingStage):
         batch, drawn = self.given(batch, drawn, epoch, step)
         if batch.targets is None:
             raise ValueError(f"{self.name}: batch must have targets, got none")
-        positions = drawn["positions"]
+        positions, proposer = drawn["positions"], self._proposers[epoch % len(self._proposers)]
         trials = trials_at(
-            *(self.generator, batch, positions, batch.targets[positions]),
+            *(proposer, batch, positions, batch.targets[positions]),
             self.context.config.sample,
             self.draws_at(_CANDIDATES, step),
         )

@@ -27,11 +27,12 @@ class PretrainGeneratorStage(TrainingStage):
 
     Args:
         context: The run's.
+        users: ``(n,)`` user_idx to learn from; all of them where None.
     """
 
     name: ClassVar[str] = "pretrain-generator"
 
-    def __init__(self, context: StageContext) -> None:
+    def __init__(self, context: StageContext, *, users: np.ndarray | None = None) -> None:
         super().__init__(context)
         self.likelihood: PretrainGeneratorConfig = context.config.pretrain_generator
         self.settings = self._schedule()
@@ -44,6 +45,7 @@ class PretrainGeneratorStage(TrainingStage):
             batch_size=None if self.settings.token_budget else self.settings.batch_size,
             token_budget=self.settings.token_budget or None,
             seed=self.seed,
+            users=users,
             history=self.settings.history,
         )
         steps = self.num_epochs * len(self._batches.epoch(0))
