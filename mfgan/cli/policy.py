@@ -10,7 +10,7 @@ _PATH = click.Path(path_type=Path)
 
 @click.group("policy")
 def command() -> None:
-    """Learn what to show, on a learned user model: train, eval, off-policy."""
+    """Learn what to show, on a learned user model: agreement, train, eval, off-policy."""
 
 
 @command.command("train")
@@ -165,6 +165,55 @@ def evaluate(
     Reporter(quiet=False).table(title, ["", "cumulative reward", "click rate"], rows)
 
 
+@command.command("agreement")
+@click.option("--user-model", "run_dirs", type=_PATH, required=True, multiple=True)
+@click.option(
+    "--validation",
+    type=_PATH,
+    required=True,
+    help="A user model of other users, as a rule of validation users.",
+)
+@click.option(
+    "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="One setting of the policy."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--quiet", is_flag=True, help="Show nothing but the result.")
+def agree_on(
+    run_dirs: tuple[Path, ...],
+    validation: Path,
+    overrides: tuple[str, ...],
+    seed: int,
+    threads: int | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Whether planning can carry over: what an item leads to, in the user models of two groups.
+
+    Correlations over items. Where that of the later displays is low, a policy trained on one group
+    lives off what its user model made up.
+    """
+    import torch
+
+    from mfgan.console import Reporter
+    from mfgan.simulation.experiment import agree, load_policy_settings
+    from mfgan.training.user_model.run import UserModelRun
+
+    if threads:
+        torch.set_num_threads(threads)
+    settings = load_policy_settings([*overrides, f"seed={seed}"])
+    runs = [UserModelRun.open(one) for one in run_dirs]
+    found = agree(runs, UserModelRun.open(validation), settings)
+    if as_json:
+        _print(found)
+        return
+    names = {"first": "first display", "later": "displays after it", "whole": "whole session"}
+    rows = [[text, f"{found[name]:.2f}"] for name, text in names.items()]
+    title = f"correlation over {found['items']:,} first items"
+    Reporter(quiet=False).table(title, ["reward", "between the two"], rows)
+
+
 @command.command("off-policy")
 @click.argument("log", type=_PATH)
 @click.option(
@@ -182,7 +231,7 @@ def off_policy(
 ) -> None:
     """What another policy would have earned on LOG, displays prepared with propensities."""
     from mfgan.console import Reporter
-    from mfgan.simulation.experiment import estimate_log
+    from mfgan.simulation.logged import estimate_log
 
     found = estimate_log(log, policy, clip=clip, seed=seed)
     if as_json:

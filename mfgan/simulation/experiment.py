@@ -1,4 +1,4 @@
-"""Policies on disk: trained on one user model, judged on another, estimated from a log."""
+"""Policies on disk: trained on one user model, judged on another."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,13 +9,12 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from mfgan.console import SILENT, Reporter
-from mfgan.data.displays.dataset import DisplayDataset
 from mfgan.errors import MfganError, nearest
 from mfgan.evaluation.seeds import over_seeds
 from mfgan.files import read_json
+from mfgan.simulation.agreement import agreement
 from mfgan.simulation.cascading import CascadingPolicy, PolicySettings, load_policy, save_policy
 from mfgan.simulation.learning import PolicyTrainer
-from mfgan.simulation.off_policy import RewardTable, estimate
 from mfgan.simulation.recommenders import (
     GeneratorRecommender,
     GreedyRecommender,
@@ -155,6 +154,34 @@ class _Chooser:
         if self._weights is not None:
             self._trainer.networks.load_state_dict(self._weights)
         return self._step
+
+
+def agree(
+    runs: Sequence[UserModelRun], judge: UserModelRun, settings: PolicySettings
+) -> dict[str, Any]:
+    """`agreement` of user models on disk, with a policy's pool, display size and session.
+
+    Args:
+        runs: The training user models.
+        judge: One of other users.
+        settings: Of the policy that would be trained.
+
+    Raises:
+        MfganError: The user models are of different displays.
+    """
+    data = runs[0].dataset
+    if any(one.dataset.fingerprint != data.fingerprint for one in (*runs, judge)):
+        raise MfganError("policy: all user models must be of the same displays")
+    shown = data.counts(fitted_users(data, runs[0].settings))[0]
+    return agreement(
+        [one.user() for one in runs],
+        judge.user(),
+        item_pool(shown, settings.pool),
+        slate=settings.slate,
+        session=SessionRule.parse(settings.session),
+        reward=settings.reward,  # type: ignore[arg-type]
+        seed=settings.seed,
+    )
 
 
 def open_policy(path: Path, held_out: UserModelRun) -> tuple[CascadingPolicy, list[UserModelRun]]:
@@ -305,66 +332,3 @@ def _adaptation(
         if done in points:
             note(done)
     return curve
-
-
-def estimate_log(
-    log: Path, policy: str = "uniform", *, clip: float | None = None, seed: int = 0
-) -> dict[str, Any]:
-    """Off-policy estimates on a log of displays of one item with propensities.
-
-    Args:
-        log: Prepared displays.
-        policy: ``uniform``, or the path of another prepared log of the same items, whose shares of
-            items at each place are the policy's probabilities.
-        clip: Largest weight.
-        seed: Of the bootstrap and of the folds of the reward's prediction.
-
-    Raises:
-        MfganError: The log has no propensities or displays of several items.
-    """
-    data = DisplayDataset.open(log)
-    if data.propensities is None or len(data.items) != data.num_events:
-        raise MfganError(f"{log}: must have propensities and one item a display")
-    items = data.items.astype(np.int64)
-    positions = _positions(data)
-    rewards = (data.clicks >= 0).astype(np.float64)
-    shares = _shares(data, policy, int(positions.max()) + 1)
-    table = RewardTable(items, positions, rewards, data.num_items, seed=seed)
-    found = estimate(
-        rewards,
-        data.propensities.astype(np.float64),
-        shares[items, positions],
-        predicted=table.logged(),
-        predicted_policy=table.expected(shares),
-        clip=np.inf if clip is None else clip,
-        seed=seed,
-    )
-    return {
-        "log": str(log),
-        "policy": policy,
-        "rounds": data.num_events,
-        "logged": float(rewards.mean()),
-        "estimates": [one.to_dict() for one in found],
-    }
-
-
-def _positions(data: DisplayDataset) -> np.ndarray:
-    if data.positions is None:
-        return np.zeros(len(data.items), np.int64)
-    return data.positions.astype(np.int64)
-
-
-def _shares(data: DisplayDataset, policy: str, places: int) -> np.ndarray:
-    """``(num_items + 1, places)`` probability of each item at each place."""
-    if policy == "uniform":
-        table = np.full((data.num_items + 1, places), 1 / data.num_items)
-        table[0] = 0
-        return table
-    other = DisplayDataset.open(policy)
-    mine = np.array([data.item_ids.find(name) or 0 for name in other.item_ids], np.int64)
-    positions = np.minimum(_positions(other), places - 1)
-    counts = np.zeros((data.num_items + 1, places))
-    np.add.at(counts, (mine[other.items], positions), 1.0)
-    counts[0] = 0
-    shares: np.ndarray = counts / np.maximum(counts.sum(0), 1)
-    return shares

@@ -114,5 +114,7 @@ def _verdict(inside: float, count: int, ece: float) -> str:
     said = f"{inside:.0%} of {count} slices have the simulated click rate inside the real one's"
     said += f" 95 % interval; expected calibration error {ece:.3f}. "
     if inside >= _TRUSTED:
-        return said + "Differences between policies larger than that error may be believed."
-    return said + "Trust the order of policies more than their figures, and no small difference."
+        said += "What one display does after a logged history may be believed."
+    else:
+        said += "What one display does is known in order more than in size."
+    return said + " A policy leaves those histories: judge it in a held-out user model too."

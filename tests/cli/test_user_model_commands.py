@@ -36,6 +36,8 @@ def test_from_the_log_to_the_policy(tmp_path, capsys):
     sets = [word for one in small for word in ("--set", one)]
     known = ["--user-model", a]
     chosen = ["--validation", judge, "--json"]
+    code, out, _ = run(capsys, "policy", "agreement", *known, *chosen, *sets[:4])
+    assert (code, json.loads(out)["items"]) == (0, 12)
     code, out, _ = run(capsys, "policy", "train", *known, *chosen, "--out", policy, *sets)
     assert (code, set(json.loads(out)["validation"])) == (0, {"0", "6"})
     code, _, err = run(

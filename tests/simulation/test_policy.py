@@ -9,6 +9,7 @@ from mfgan.errors import MfganError
 from mfgan.evaluation.seeds import over_seeds
 from mfgan.models.user_model import build_user_model
 from mfgan.models.user_model_config import UserModelConfig
+from mfgan.simulation.agreement import agreement
 from mfgan.simulation.cascading import CascadingNetworks, PolicySettings
 from mfgan.simulation.experiment import _Chooser, load_policy_settings
 from mfgan.simulation.fidelity import fidelity
@@ -232,7 +233,23 @@ def test_fidelity_of_a_model_that_knows_nothing(data, user):
     rows = sum(cell["rows"] for cell in found["slices"]["clicks of the user before"])
     events = np.isin(data.event_users, data.users("test"))
     assert rows == int(np.diff(data.offsets)[events].sum())
-    assert "Trust the order" in found["verdict"] or "may be believed" in found["verdict"]
+    assert "judge it in a held-out user model" in found["verdict"]
+    known = "may be believed" in found["verdict"]
+    assert known == (found["share of slices inside"] >= 0.8)
+
+
+def test_agreement_with_itself_and_with_another(data, user):
+    config = UserModelConfig(init_scale=0.5)
+    model = build_user_model(config, data, users=data.users("train"), seed=9)
+    other = LearnedUser(model.eval())
+    rule = SessionRule("fixed", 3)
+    same = agreement([user], user, POOL, slate=2, session=rule, each=3)
+    assert [same[name] for name in ("first", "later", "whole")] == pytest.approx([1, 1, 1])
+    assert same["items"] == 12
+    strange = agreement([user], other, POOL, slate=2, session=rule, each=3)
+    assert all(abs(strange[name]) < 0.9 for name in ("first", "later", "whole"))
+    with pytest.raises(MfganError, match="sessions of 2 displays and 3 items or more, got 1 and"):
+        agreement([user], other, POOL, session=SessionRule("fixed", 1))
 
 
 def test_an_interval_over_seeds():
