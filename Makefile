@@ -5,9 +5,10 @@ PYTHON ?= python3
 TORCH ?= 2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
+RECTOOLS := .venv-rectools
 SOURCES := pyproject.toml setup.py CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
-.PHONY: help demo test test-slow lint format bench clean
+.PHONY: help demo test test-slow lint format bench clean .venv-rectools
 
 help:
 	@echo "make demo       MovieLens-100K from the log to an explained recommendation"
@@ -57,8 +58,19 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.h' 'csrc/*.cuh' 'csrc/*.cpp' 'csrc/*.cu')
 
+# RecTools wants an older NumPy than mfgan does, so it has an environment of its own.
+$(RECTOOLS): $(RECTOOLS)/.installed-$(TORCH)
+
+$(RECTOOLS)/.installed-$(TORCH): bench/rectools.txt
+	@rm -rf $(RECTOOLS)
+	@$(PYTHON) -m venv $(RECTOOLS)
+	$(RECTOOLS)/bin/python -m pip install --quiet --disable-pip-version-check "torch==$(TORCH)" -r bench/rectools.txt
+	@touch $@
+
 bench: $(VENV)/.installed-test
+	@[ -n "$$MFGAN_RECTOOLS_PYTHON" ] || $(MAKE) --no-print-directory $(RECTOOLS) || \
+	  { rm -rf $(RECTOOLS); echo "mfgan: RecTools cannot be installed here, its rows are skipped" >&2; }
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf $(VENV) build *.egg-info mfgan/*.so demo
+	rm -rf $(VENV) $(RECTOOLS) build *.egg-info mfgan/*.so demo

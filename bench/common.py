@@ -59,7 +59,9 @@ def ratio_line(name: str, ours: float, rival: float) -> str:
     return f"RATIO {name} {rival / ours:.2f} (ours {ours * 1e3:.3f} ms rival {rival * 1e3:.3f} ms)"
 
 
-def summary(name: str, ours: list[float], rival: list[float]) -> dict[str, object]:
+def summary(
+    name: str, ours: list[float], rival: list[float], note: str | None = None
+) -> dict[str, object]:
     """A comparison for JSON: medians and the spread between quartiles, in seconds."""
 
     def side(seconds: list[float]) -> dict[str, object]:
@@ -72,18 +74,25 @@ def summary(name: str, ours: list[float], rival: list[float]) -> dict[str, objec
         "ours": side(ours),
         "rival": side(rival),
         "repeats": len(ours),
+        **({"note": note} if note else {}),
     }
+
+
+def _cpuinfo() -> str:
+    info = Path("/proc/cpuinfo")
+    return info.read_text() if info.exists() else ""
+
+
+def has_avx512() -> bool:
+    """Whether the processor has 512-bit vectors, which the targets were set for."""
+    return "avx512f" in _cpuinfo()
 
 
 def processor() -> str:
     """The processor's name, its cores and whether it has 512-bit vectors."""
-    name, wide = platform.processor() or platform.machine(), False
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        text = info.read_text()
-        names = [
-            line.split(":", 1)[1].strip() for line in text.splitlines() if "model name" in line
-        ]
-        name, wide = names[0] if names else name, "avx512f" in text
+    names = [
+        line.split(":", 1)[1].strip() for line in _cpuinfo().splitlines() if "model name" in line
+    ]
+    name = names[0] if names else platform.processor() or platform.machine()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name}, {cores} cores, {'with' if wide else 'without'} AVX-512"
+    return f"{name}, {cores} cores, {'with' if has_avx512() else 'without'} AVX-512"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+OWN_PYTHON = Path(__file__).parents[1] / ".venv-rectools" / "bin" / "python"
+
 
 class RecTools:
     """A worker process with one SASRec, which works when it is asked to.
@@ -16,9 +18,12 @@ class RecTools:
     """
 
     def __init__(self, **settings):
-        python = os.environ.get("MFGAN_RECTOOLS_PYTHON")
-        if python is None:
-            pytest.skip("set MFGAN_RECTOOLS_PYTHON to a Python that has rectools[torch]")
+        python = os.environ.get("MFGAN_RECTOOLS_PYTHON", str(OWN_PYTHON))
+        if not Path(python).exists():
+            pytest.skip(
+                "`make .venv-rectools` makes an environment for RecTools; MFGAN_RECTOOLS_PYTHON"
+                " names the Python of another one"
+            )
         script = Path(__file__).with_name("rectools_worker.py")
         self._process = subprocess.Popen(
             [python, str(script), json.dumps(settings)],
