@@ -10,7 +10,7 @@ constexpr int kSumThreads = 128;
 constexpr int kSumGroups = kSumThreads / 32;
 
 // Where the entries of each table row begin among the sorted ones. Grid: a thread a row and one.
-__global__ inline void score_row_bounds(ScoreGradParams g) {
+static __global__ void score_row_bounds(ScoreGradParams g) {
   const ScoreParams& p = g.forward;
   const int64_t row = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (row > p.num_rows) return;
