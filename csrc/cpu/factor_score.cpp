@@ -13,14 +13,12 @@
 #include <vector>
 
 #include "cpu/dispatch.h"
+#include "cpu/scratch.h"
 #include "factor_score_checks.h"
 #include "rng.h"
 
 namespace mfgan::cpu {
 namespace {
-
-// Table rows whose gradients one task adds up.
-constexpr int64_t kRowsPerTask = 256;
 
 ScoreTensors contiguous(const char* op, ScoreTensors in) {
   check_score_tensors(op, in, ScoreKernelsOf::cpu);
@@ -86,41 +84,23 @@ void score_into(const ScoreTensors& in, int64_t site, T* out) {
   });
 }
 
-// Runs sum(factor, 0..num_sums - 1) and then, once these are done, add(factor, 0..num_adds - 1) for
-// every factor. Threads go on to the next factor's sums while the last ones of a factor are still
-// at work, and no further: two factors' sums are held at a time.
-template <typename Sum, typename Add>
-void for_each_factor(int64_t num_factors, int64_t num_sums, int64_t num_adds, const Sum& sum,
-                     const Add& add) {
-  std::vector<std::atomic<int64_t>> summed(num_factors), added(num_factors);
+// Calls work(factor, chunk) for every pair and then add(factor, chunk), the chunks of a factor in
+// order: sums come out the same whichever thread is the first. What `work` leaves for `add` is its
+// thread's own, so no more of it exists at a time than there are threads.
+template <typename Work, typename Add>
+void for_each_in_order(int64_t num_factors, int64_t num_chunks, const Work& work, const Add& add) {
+  std::vector<std::atomic<int64_t>> added(num_factors);
   std::atomic<bool> failed{false};
-  const auto wait_for = [&](const std::atomic<int64_t>& done, int64_t count) {
-    while (done.load(std::memory_order_acquire) < count && !failed) std::this_thread::yield();
-  };
-  const auto run = [&](int64_t factor, int64_t task) {
-    if (task < num_sums) {
-      if (factor >= 2) wait_for(added[factor - 2], num_adds);
-      sum(factor, task);
-      summed[factor].fetch_add(1, std::memory_order_release);
-    } else {
-      wait_for(summed[factor], num_sums);
-      add(factor, task - num_sums);
-      added[factor].fetch_add(1, std::memory_order_release);
-    }
-  };
-  // Tasks are taken in this order, so whatever one waits for is done or being done: the sums of
-  // factor 0, then the sums of factor 1 and the additions of factor 0, and so on.
-  const int64_t num_tasks = num_sums + num_adds;
-  for_each_task(num_factors * num_tasks, [&](int64_t task) {
+  // Tasks are taken in this order, so the chunk before is done or being done.
+  for_each_task(num_factors * num_chunks, [&](int64_t task) {
+    const int64_t factor = task / num_chunks, chunk = task % num_chunks;
     if (failed) return;
     try {
-      if (task < num_sums) return run(0, task);
-      const int64_t turn = (task - num_sums) / num_tasks, i = (task - num_sums) % num_tasks;
-      const bool last = turn + 1 == num_factors;
-      if (i < num_sums && !last)
-        run(turn + 1, i);
-      else
-        run(turn, last ? num_sums + i : i);
+      work(factor, chunk);
+      while (added[factor].load(std::memory_order_acquire) < chunk && !failed)
+        std::this_thread::yield();
+      add(factor, chunk);
+      added[factor].store(chunk + 1, std::memory_order_release);
     } catch (...) {
       failed = true;
       throw;
@@ -146,30 +126,18 @@ void grads_into(const ScoreTensors& in, int64_t site, const T* grad_out,
                                data(kHeadBias)};
   const ScoreKernels<T> kernels = score_kernels<T>();
   const int64_t num_chunks = static_cast<int64_t>(plan.chunks.size());
-  std::vector<int64_t> begin(num_chunks + 1, 0);
-  for (int64_t i = 0; i < num_chunks; ++i)
-    begin[i + 1] = begin[i] + kernels.num_sums(params, plan.chunks[i]);
-  Tensor sums = torch::stable::new_empty(in.floats[kQuery], {2 * begin[num_chunks]});
-  T* block = static_cast<T*>(sums.mutable_data_ptr());
-  const int64_t row_tasks = (params.num_rows + kRowsPerTask - 1) / kRowsPerTask;
-  const auto sums_of = [&](int64_t factor, int64_t chunk) {
-    return block + factor % 2 * begin[num_chunks] + begin[chunk];
+  const auto sums_of = [&](int64_t chunk) {
+    const int64_t size = kernels.num_sums(params, plan.chunks[chunk]);
+    return static_cast<T*>(scratch(size * int64_t(sizeof(T))));
   };
   const auto sum_chunk = [&](int64_t factor, int64_t i) {
-    kernels.backward(params, plan, i, factor, grad_out, sums_of(factor, i));
+    kernels.backward(params, plan, i, factor, grad_out, sums_of(i));
   };
-  const auto add_chunks = [&](int64_t factor, int64_t task) {
-    const int64_t first = task * kRowsPerTask;
-    const int64_t last = std::min(first + kRowsPerTask, params.num_rows);
-    if (task < row_tasks) kernels.clear_rows(params, factor, first, last, to);
-    for (int64_t i = 0; i < num_chunks; ++i) {
-      if (task == row_tasks)
-        kernels.add_weights(params, plan.chunks[i], factor, sums_of(factor, i), to);
-      else
-        kernels.add_rows(params, plan.chunks[i], factor, first, last, sums_of(factor, i), to);
-    }
+  const auto add_chunk = [&](int64_t factor, int64_t i) {
+    if (i == 0) kernels.clear_rows(params, factor, to);
+    kernels.add(params, plan.chunks[i], factor, sums_of(i), to);
   };
-  for_each_factor(params.num_factors, num_chunks, row_tasks + 1, sum_chunk, add_chunks);
+  for_each_in_order(params.num_factors, num_chunks, sum_chunk, add_chunk);
 }
 
 Tensor factor_score(Tensor query, Tensor key, Tensor value, Tensor residual, Tensor position_key,

@@ -105,9 +105,8 @@ struct FactorScoreGrads {
     *ff2_bias = nullptr, *head_weight = nullptr, *head_bias = nullptr;
 };
 
-// The kernels of one instruction set. Backward is done factor by factor: `backward` of every chunk
-// into sums of its own, then, over all rows, `clear_rows` and `add_rows` of all chunks in order,
-// and `add_weights` of all chunks in order.
+// The kernels of one instruction set. Backward is done chunk by chunk of a factor: `backward` into
+// sums of its own, then `add` of all chunks in order, after `clear_rows`.
 template <typename T>
 struct ScoreKernels {
   void (*forward)(const FactorScoreParams<T>& params, const ScorePlan& plan, int64_t chunk,
@@ -116,14 +115,11 @@ struct ScoreKernels {
   int64_t (*num_sums)(const FactorScoreParams<T>& params, const ScoreChunk& chunk);
   void (*backward)(const FactorScoreParams<T>& params, const ScorePlan& plan, int64_t chunk,
                    int64_t factor, const T* grad_out, T* sums);
-  // Zeroes the table rows `first_row` to `last_row - 1` of one factor, and adds to them.
-  void (*clear_rows)(const FactorScoreParams<T>& params, int64_t factor, int64_t first_row,
-                     int64_t last_row, const FactorScoreGrads<T>& grads);
-  void (*add_rows)(const FactorScoreParams<T>& params, const ScoreChunk& chunk, int64_t factor,
-                   int64_t first_row, int64_t last_row, const T* sums,
-                   const FactorScoreGrads<T>& grads);
-  void (*add_weights)(const FactorScoreParams<T>& params, const ScoreChunk& chunk, int64_t factor,
-                      const T* sums, const FactorScoreGrads<T>& grads);
+  // Zeroes the gradients of one factor's tables, and adds to all gradients of a factor.
+  void (*clear_rows)(const FactorScoreParams<T>& params, int64_t factor,
+                     const FactorScoreGrads<T>& grads);
+  void (*add)(const FactorScoreParams<T>& params, const ScoreChunk& chunk, int64_t factor,
+              const T* sums, const FactorScoreGrads<T>& grads);
 };
 
 // Those for this machine.

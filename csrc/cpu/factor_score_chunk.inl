@@ -149,26 +149,25 @@ inline void add_heads(const Sizes<T>& z, const T* from, T* to) {
 }
 
 template <typename T>
-void clear_rows(const FactorScoreParams<T>& params, int64_t factor, int64_t first_row,
-                int64_t last_row, const FactorScoreGrads<T>& grads) {
-  const int64_t at = (factor * params.num_rows + first_row) * params.dim();
+void clear_rows(const FactorScoreParams<T>& params, int64_t factor,
+                const FactorScoreGrads<T>& grads) {
+  const int64_t size = params.num_rows * params.dim();
   for (T* table : {grads.query, grads.key, grads.value, grads.residual})
-    fill_zero(table + at, (last_row - first_row) * params.dim());
+    fill_zero(table + factor * size, size);
 }
 
 template <typename T>
-void add_rows(const FactorScoreParams<T>& params, const ScoreChunk& chunk, int64_t factor,
-              int64_t first_row, int64_t last_row, const T* block,
-              const FactorScoreGrads<T>& grads) {
-  const Sizes<T> z(params);
-  const Sums<T> sums(z, chunk, const_cast<T*>(block));
+inline void add_rows(const FactorScoreParams<T>& params, const ScoreChunk& chunk, int64_t factor,
+                     const Sizes<T>& z, const Sums<T>& sums, const FactorScoreGrads<T>& grads) {
   const int64_t* rows = chunk.rows.data();
   const int64_t num_rows = static_cast<int64_t>(chunk.rows.size());
-  int64_t slot = 0;
-  for (int64_t step = num_rows; step > 0; step /= 2)  // the first slot of a row in the range
-    while (slot + step <= num_rows && rows[slot + step - 1] < first_row) slot += step;
-  for (; slot < num_rows && rows[slot] < last_row; ++slot) {
-    const int64_t at = (factor * params.num_rows + rows[slot]) * z.dim;
+  const auto row_of = [&](int64_t slot) {
+    return (factor * params.num_rows + rows[smaller(slot, num_rows - 1)]) * z.dim;
+  };
+  for (int64_t slot = 0; slot < num_rows; ++slot) {
+    const int64_t at = row_of(slot), next = row_of(slot + kRowsAhead);
+    for (T* table : {grads.query, grads.key, grads.value, grads.residual})
+      prefetch_row(table + next, z.dim);
     add_heads(z, sums.query + slot * z.row_width, grads.query + at);
     add_heads(z, sums.key + slot * z.row_width, grads.key + at);
     add_heads(z, sums.value + slot * z.row_width, grads.value + at);
@@ -177,10 +176,8 @@ void add_rows(const FactorScoreParams<T>& params, const ScoreChunk& chunk, int64
 }
 
 template <typename T>
-void add_weights(const FactorScoreParams<T>& params, const ScoreChunk& chunk, int64_t factor,
-                 const T* block, const FactorScoreGrads<T>& grads) {
-  const Sizes<T> z(params);
-  const Sums<T> sums(z, chunk, const_cast<T*>(block));
+inline void add_weights(const FactorScoreParams<T>& params, int64_t factor, const Sizes<T>& z,
+                        const Sums<T>& sums, const FactorScoreGrads<T>& grads) {
   const int64_t d = z.dim, w = z.width;
   T* position_key = grads.position_key + factor * params.num_distances * d;
   T* position_value = grads.position_value + factor * params.num_distances * d;
@@ -205,8 +202,17 @@ void add_weights(const FactorScoreParams<T>& params, const ScoreChunk& chunk, in
 }
 
 template <typename T>
+void add_chunk(const FactorScoreParams<T>& params, const ScoreChunk& chunk, int64_t factor,
+               const T* block, const FactorScoreGrads<T>& grads) {
+  const Sizes<T> z(params);
+  const Sums<T> sums(z, chunk, const_cast<T*>(block));
+  add_rows(params, chunk, factor, z, sums, grads);
+  add_weights(params, factor, z, sums, grads);
+}
+
+template <typename T>
 ScoreKernels<T> kernels() {
-  return {forward<T>, num_sums<T>, backward<T>, clear_rows<T>, add_rows<T>, add_weights<T>};
+  return {forward<T>, num_sums<T>, backward<T>, clear_rows<T>, add_chunk<T>};
 }
 
 }  // namespace mfgan::cpu::MFGAN_ISA

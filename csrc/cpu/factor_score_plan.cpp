@@ -15,9 +15,10 @@ constexpr int64_t kMostGroupFloats = 80 * 1024;
 // Below these, keys added up once a position are cheaper than sheared products.
 constexpr int64_t kMostShearedCandidates = 3;
 constexpr int64_t kLeastShearedPositions = 4;
-// Of a chunk. The number of chunks bounds the memory for their gradients.
-constexpr int64_t kLeastChunkRows = 512;
-constexpr int64_t kMostChunks = 8;
+// Of a chunk: its sums stay near the second-level cache, and it is long enough that adding them up
+// is little beside making them.
+constexpr int64_t kLeastChunkRows = 384;
+constexpr int64_t kMostChunks = 16;
 
 struct Planner {
   const int64_t* positions;
