@@ -58,7 +58,7 @@ def varlen_attention(
     if dropout_p == 0:
         rng = None
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    if q.device.type in _DEVICES:
+    if q.device.type in _DEVICES and not (q.is_cuda and q.dtype == torch.float64):
         keywords = {"causal": causal, "scale": scale, "dropout_p": dropout_p, "site": site}
         return _attend(q, k, v, cu_seqlens, max_seqlen, distance_bias, rng, keywords)
     checks.session_bounds(_WHERE, cu_seqlens, q.shape[0], max_seqlen)

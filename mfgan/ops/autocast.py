@@ -23,4 +23,4 @@ def lowered(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 def widened(*tensors: Tensor) -> tuple[Tensor, ...]:
     """All of them in float32."""
-    return tuple(x.float() if x.is_floating_point() else x for x in tensors)
+    return tuple(x.float() for x in tensors)

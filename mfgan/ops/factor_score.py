@@ -88,20 +88,21 @@ def factor_score(
         site: First of the three places that draw: weights, output projection, feed-forward.
 
     Returns:
-        ``(P, C, F)`` logits in the dtype of ``query``; inside ``torch.autocast`` all is float32.
+        ``(P, C, F)`` logits in the dtype of ``query``; inside ``torch.autocast`` all is cast
+        to its dtype on a GPU, to float32 on a CPU.
 
     Raises:
         ValueError: Shapes that do not fit each other, an index outside its table.
         TypeError: Dtypes other than the ones above.
     """
     if autocast.active(query):
-        query, key, value, residual, position_key, position_value = autocast.widened(
+        # The GPU's kernel reads halves; the CPU's would only widen them again.
+        cast = autocast.lowered if query.is_cuda else autocast.widened
+        query, key, value, residual, position_key, position_value = cast(
             *(query, key, value, residual, position_key, position_value)
         )
-        out_weight, ff1_weight, ff1_bias, ff2_weight, ff2_bias, head_weight, head_bias = (
-            autocast.widened(
-                *(out_weight, ff1_weight, ff1_bias, ff2_weight, ff2_bias, head_weight, head_bias)
-            )
+        out_weight, ff1_weight, ff1_bias, ff2_weight, ff2_bias, head_weight, head_bias = cast(
+            *(out_weight, ff1_weight, ff1_bias, ff2_weight, ff2_bias, head_weight, head_bias)
         )
     tables = (query, key, value, residual, position_key, position_value)
     weights = (out_weight, ff1_weight, ff1_bias, ff2_weight, ff2_bias, head_weight, head_bias)

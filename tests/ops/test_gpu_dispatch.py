@@ -1,0 +1,60 @@
+"""Which way the operators go for a GPU's tensors, shown by tensors that only say they are there."""
+
+from importlib import import_module
+
+import pytest
+import torch
+from score_inputs import make_inputs
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from mfgan.ops import dropout_residual, factor_score, varlen_attention
+
+
+def there(*shape, dtype):
+    return torch.empty(shape, dtype=dtype, device="cuda")
+
+
+def attend(dtype):
+    q, k, v = (there(5, 2, 4, dtype=dtype) for _ in range(3))
+    return varlen_attention(q, k, v, there(3, dtype=torch.int32), 3)
+
+
+def drop(dtype):
+    x, rng = there(3, 4, dtype=dtype), there(2, dtype=torch.int64)
+    return dropout_residual(x, x, dropout_p=0.5, rng=rng, site=0)
+
+
+def score(dtype):
+    inputs = make_inputs([3, 2])
+    floats = [there(*x.shape, dtype=dtype) for x in inputs.floats]
+    indices = [there(*x.shape, dtype=x.dtype) for x in inputs.indices]
+    return factor_score(*floats, *indices, 4, num_heads=2)
+
+
+OPERATORS = {
+    "attention": (attend, "reference.varlen_attention"),
+    "dropout": (drop, "reference.dropout_residual"),
+    "factor_score": (score, "reference_score.factor_score"),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_the_kernels_serve_all_but_float64(name, dtype, monkeypatch):
+    call, plain = OPERATORS[name]
+    module = import_module(f"mfgan.ops.{name}")
+    if not module._DEVICES:
+        pytest.skip("the operators are not built")
+    monkeypatch.setattr(module, "_DEVICES", module._DEVICES | {"cuda"})
+    called, reference = [], import_module(f"mfgan.ops.{plain.partition('.')[0]}")
+
+    def counted(x, *inputs, **keywords):
+        called.append(1)
+        return torch.empty_like(x)
+
+    monkeypatch.setattr(reference, plain.partition(".")[2], counted)
+    with FakeTensorMode(), torch.no_grad():
+        out = call(dtype)
+    assert out.device.type == "cuda"
+    assert out.dtype == dtype
+    assert bool(called) == (dtype == torch.float64)
