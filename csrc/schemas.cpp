@@ -32,6 +32,19 @@ MFGAN_OPS(MFGAN_NAMESPACE, m) {
       "dropout_residual_backward(Tensor grad_out, Tensor rng, *, float dropout_p, int site) "
       "-> Tensor");
 
+  // residual + dropout(activation(norm(x) weight^T + bias)): x (num_rows, num_in), weight (num_out,
+  // num_in); layer norm with both norm tensors, by the root of the mean square with norm_weight
+  // alone; activation 0 none, 1 ReLU, 2 GELU (tanh). `before` is what the activation was of, empty
+  // without one. Gradients of what was not given are empty.
+  m.def(
+      "dense(Tensor x, Tensor weight, Tensor? bias, Tensor? norm_weight, Tensor? norm_bias, "
+      "Tensor? residual, Tensor? rng, *, float eps, int activation, float dropout_p, int site) "
+      "-> (Tensor out, Tensor before)");
+  m.def(
+      "dense_backward(Tensor grad_out, Tensor x, Tensor weight, Tensor? bias, Tensor? norm_weight, "
+      "Tensor? norm_bias, Tensor before, Tensor? rng, *, float eps, int activation, "
+      "float dropout_p, int site) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+
   // utilities (num_rows,), displayed sets laid end to end; offsets (num_sets + 1,) int64. Gives
   // (num_sets,), float32 or wider: log(1 + sum exp) with the option of no click, else log sum exp.
   m.def("choice_logsumexp(Tensor utilities, Tensor offsets, *, bool no_click) -> Tensor");
