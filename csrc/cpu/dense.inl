@@ -62,7 +62,7 @@ struct DensePanel {
     const int64_t widest = p.in_stride > p.out_stride ? p.in_stride : p.out_stride;
     const int64_t total =
         kDensePanel * (2 * p.in_stride + p.out_stride + kDensePadding) + 2 * widest;
-    T* at = static_cast<T*>(scratch(total * sizeof(T)));
+    T* at = static_cast<T*>(::mfgan::cpu::scratch(total * sizeof(T)));
     normed = at, at += kDensePanel * p.in_stride;
     mapped = at, at += kDensePanel * p.out_stride;
     grad = at, at += kDensePanel * p.in_stride;
@@ -80,16 +80,19 @@ struct DensePanel {
       T* row = normed + r * p.in_stride;
       row_to_wide(p.x + (first + r) * n, n, row);
       if (!p.norm) continue;
-      T mean = 0, squares = 0;
+      T mean = 0;
+      Vec<T> squares{};
       if (p.centred) {
-        mean = sum_row(row, [](Vec<T> x) { return x; }) / T(n);
-        for (int64_t i = 0; i < p.in_stride; i += kLanes<T>) store(row + i, load(row + i) - mean);
-        for (int64_t i = n; i < p.in_stride; ++i) row[i] = 0;
+        Vec<T> sum{};
+        for (int64_t i = 0; i < in_width(); i += kLanes<T>) sum += load(row + i);
+        mean = sum_of<T>(sum) / T(n);
+        for (int64_t i = 0; i < in_width(); i += kLanes<T>) store(row + i, load(row + i) - mean);
+        for (int64_t i = n; i < in_width(); ++i) row[i] = 0;
       }
-      squares = sum_row(row, [](Vec<T> x) { return x * x; });
-      const T scale = T(1) / sqrt_of(squares / T(n) + T(p.eps));
+      for (int64_t i = 0; i < in_width(); i += kLanes<T>) squares += load(row + i) * load(row + i);
+      const T scale = T(1) / sqrt_of(sum_of<T>(squares) / T(n) + T(p.eps));
       rstd[r] = scale;
-      for (int64_t i = 0; i < p.in_stride; i += kLanes<T>) store(row + i, load(row + i) * scale);
+      for (int64_t i = 0; i < in_width(); i += kLanes<T>) store(row + i, load(row + i) * scale);
     }
   }
 
@@ -101,11 +104,11 @@ struct DensePanel {
       const int64_t at = (first + r) * p.num_out;
       T* row = mapped + r * p.out_stride;
       const RowKey key = row_key(p.seed, p.offset, p.site, first + r);
-      for (int64_t i = 0; i < p.out_stride; i += kLanes<T>)
+      for (int64_t i = 0; i < out_width(); i += kLanes<T>)
         store(row + i, load(row + i) + load(p.bias + i));
       if (p.before) row_from_wide(row, p.num_out, p.before + at);
       if (p.residual) row_to_wide(p.residual + at, p.num_out, line_a);
-      for (int64_t i = 0; i < p.out_stride; i += kLanes<T>) {
+      for (int64_t i = 0; i < out_width(); i += kLanes<T>) {
         Vec<T> x = activated<T>(p.activation, load(row + i));
         if (p.drop_threshold) x = dropped(key, i, x);
         if (p.residual) x += load(line_a + i);
@@ -124,7 +127,7 @@ struct DensePanel {
       const RowKey key = row_key(p.seed, p.offset, p.site, first + r);
       row_to_wide(grad_out + at, p.num_out, line_a);
       if (p.before) row_to_wide(p.before + at, p.num_out, line_b);
-      for (int64_t i = 0; i < p.out_stride; i += kLanes<T>) {
+      for (int64_t i = 0; i < out_width(); i += kLanes<T>) {
         Vec<T> x = load(line_a + i);
         if (p.drop_threshold) x = dropped(key, i, x);
         if (p.before) x *= slope_of<T>(p.activation, load(line_b + i));
@@ -144,12 +147,9 @@ struct DensePanel {
   }
 
  private:
-  template <typename Of>
-  T sum_row(const T* row, const Of& of) const {
-    Vec<T> sum{};
-    for (int64_t i = 0; i < p.in_stride; i += kLanes<T>) sum += of(load(row + i));
-    return sum_of<T>(sum);
-  }
+  // As far as products reach; what lies beyond, up to the strides, is neither read nor written.
+  int64_t in_width() const { return padded<T>(p.num_in); }
+  int64_t out_width() const { return padded<T>(p.num_out); }
 
   Vec<T> dropped(RowKey key, int64_t column, Vec<T> x) const {
     const Words<T> columns = __builtin_convertvector(iota<T>(), Words<T>) + uint32_t(column);
@@ -161,12 +161,12 @@ struct DensePanel {
   void through_norm(const T* normed_row, T scale, T* row) const {
     const T share = T(1) / T(p.num_in);
     Vec<T> sum{}, along{};
-    for (int64_t i = 0; i < p.in_stride; i += kLanes<T>) {
+    for (int64_t i = 0; i < in_width(); i += kLanes<T>) {
       sum += load(row + i);
       along += load(row + i) * load(normed_row + i);
     }
     const T mean = p.centred ? sum_of<T>(sum) * share : T(0), slope = sum_of<T>(along) * share;
-    for (int64_t i = 0; i < p.in_stride; i += kLanes<T>)
+    for (int64_t i = 0; i < in_width(); i += kLanes<T>)
       store(row + i, scale * (load(row + i) - mean - slope * load(normed_row + i)));
   }
 };

@@ -1,12 +1,12 @@
 """The parts of a transformer over packed sessions: no padding, dropout from one counter."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mfgan.ops import dropout_residual, varlen_attention
+from mfgan.ops import dense, varlen_attention
 
 if TYPE_CHECKING:
     from mfgan.config import GeneratorConfig
@@ -35,23 +35,31 @@ class SelfAttention(nn.Module):
         max_seqlen: int,
         rng: Tensor | None,
         site: int,
+        *,
+        norm: nn.Module | None = None,
+        residual: Tensor,
+        dropout_p: float = 0.0,
         rows: Tensor | None = None,
     ) -> Tensor:
-        """Let every token look at its session up to itself.
+        """Let every token look at its session up to itself, and add what it finds to the residual.
 
         Args:
             x: ``(total_tokens, hidden_dim)``.
             cu_seqlens: ``(num_sessions + 1,)`` int32.
             max_seqlen: The longest session.
             rng: ``(2,)`` int64, or none for no dropout.
-            site: Where in the model this draws.
+            site: Where in the model this draws; the next one is used as well.
+            norm: Of the tokens that look and are looked at.
+            residual: The shape of what is returned.
+            dropout_p: Of what is added.
             rows: ``(n,)`` int64, the tokens whose outcome is wanted; all of them where None.
 
         Returns:
             ``(total_tokens, hidden_dim)``, or ``(n, hidden_dim)``.
         """
         head_dim = x.shape[1] // self.num_heads
-        q, k, v = self.qkv(x).view(x.shape[0], 3, self.num_heads, head_dim).unbind(1)
+        qkv = mapped(self.qkv, x, norm=norm)
+        q, k, v = qkv.view(x.shape[0], 3, self.num_heads, head_dim).unbind(1)
         attended = varlen_attention(
             q,
             k,
@@ -65,8 +73,10 @@ class SelfAttention(nn.Module):
             distance_bias=self.distance_bias,
         )
         attended = attended.reshape(x.shape)
-        projected: Tensor = self.out(attended if rows is None else attended[rows])
-        return projected
+        wanted = attended if rows is None else attended[rows]
+        return mapped(
+            self.out, wanted, residual=residual, dropout_p=dropout_p, rng=rng, site=site + 1
+        )
 
 
 class FeedForward(nn.Module):
@@ -80,18 +90,43 @@ class FeedForward(nn.Module):
         self.up = nn.Linear(config.hidden_dim, width)
         self.down = nn.Linear(inner, config.hidden_dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map each token by itself, ``(total_tokens, hidden_dim)`` to the same."""
-        x = self.up(x)
+    def forward(
+        self,
+        x: Tensor,
+        rng: Tensor | None,
+        site: int,
+        *,
+        norm: nn.Module | None = None,
+        dropout_p: float = 0.0,
+    ) -> Tensor:
+        """Map each token by itself and add the outcome to it.
+
+        Args:
+            x: ``(total_tokens, hidden_dim)``.
+            rng: ``(2,)`` int64, or none for no dropout.
+            site: Where in the model this draws.
+            norm: Of the tokens before they are mapped.
+            dropout_p: Of what is added.
+
+        Returns:
+            ``(total_tokens, hidden_dim)``.
+        """
         if self.activation == "swiglu":
-            gate, x = x.chunk(2, dim=-1)
-            x = F.silu(gate) * x
-        elif self.activation == "gelu":
-            x = F.gelu(x, approximate="tanh")
+            gate, inner = mapped(self.up, x, norm=norm).chunk(2, dim=-1)
+            inner = F.silu(gate) * inner
         else:
-            x = F.relu(x)
-        mapped: Tensor = self.down(x)
-        return mapped
+            inner = mapped(self.up, x, norm=norm, activation=self.activation)
+        return mapped(self.down, inner, residual=x, dropout_p=dropout_p, rng=rng, site=site)
+
+
+def mapped(linear: nn.Linear, x: Tensor, *, norm: nn.Module | None = None, **around: Any) -> Tensor:
+    """``linear`` with a norm before it and, by the names of ``dense``, what comes after it."""
+    if norm is None:
+        return dense(x, linear.weight, linear.bias, **around)
+    given: dict[str, Any] = {"norm_weight": norm.weight, "eps": norm.eps}
+    if isinstance(norm, nn.LayerNorm):
+        given["norm_bias"] = norm.bias
+    return dense(x, linear.weight, linear.bias, **given, **around)
 
 
 def make_norm(config: "GeneratorConfig") -> nn.Module:
@@ -124,18 +159,19 @@ class Block(nn.Module):
     ) -> Tensor:
         """``(total_tokens, hidden_dim)`` to the same, or to the ``rows`` that are wanted."""
         site, dropout_p = self.site, self.dropout_p
-        given = (cu_seqlens, max_seqlen, rng, site, rows)
-        if self.pre_norm:
-            y = self.attention(self.attention_norm(x), *given)
-            x = x if rows is None else x[rows]
-            x = dropout_residual(y, x, dropout_p=dropout_p, rng=rng, site=site + 1)
-            y = self.feed_forward(self.feed_forward_norm(x))
-            return dropout_residual(y, x, dropout_p=dropout_p, rng=rng, site=site + 2)
-        y = self.attention(x, *given)
-        x = x if rows is None else x[rows]
-        x = self.attention_norm(dropout_residual(y, x, dropout_p=dropout_p, rng=rng, site=site + 1))
-        y = self.feed_forward(x)
-        normed: Tensor = self.feed_forward_norm(
-            dropout_residual(y, x, dropout_p=dropout_p, rng=rng, site=site + 2)
+        kept = x if rows is None else x[rows]
+        x = self.attention(
+            *(x, cu_seqlens, max_seqlen, rng, site),
+            norm=self.attention_norm if self.pre_norm else None,
+            residual=kept,
+            dropout_p=dropout_p,
+            rows=rows,
         )
+        if self.pre_norm:
+            out: Tensor = self.feed_forward(
+                x, rng, site + 2, norm=self.feed_forward_norm, dropout_p=dropout_p
+            )
+            return out
+        x = self.feed_forward(self.attention_norm(x), rng, site + 2, dropout_p=dropout_p)
+        normed: Tensor = self.feed_forward_norm(x)
         return normed

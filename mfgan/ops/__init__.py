@@ -2,7 +2,14 @@
 
 from mfgan.ops.attention import varlen_attention
 from mfgan.ops.choice import choice_logsumexp
+from mfgan.ops.dense import dense
 from mfgan.ops.dropout import dropout_residual
 from mfgan.ops.factor_score import factor_score
 
-__all__ = ["choice_logsumexp", "dropout_residual", "factor_score", "varlen_attention"]
+__all__ = [
+    "choice_logsumexp",
+    "dense",
+    "dropout_residual",
+    "factor_score",
+    "varlen_attention",
+]

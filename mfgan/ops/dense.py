@@ -4,8 +4,9 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from mfgan.ops import checks, library, reference_dense
+from mfgan.ops import autocast, checks, eager, library, reference_dense
 
 Activation = Literal["none", "relu", "gelu"]
 _ACTIVATIONS: tuple[str, ...] = get_args(Activation)
@@ -47,12 +48,15 @@ def dense(
         site: Tells the places of one step apart that draw.
 
     Returns:
-        ``(num_rows, num_out)``.
+        ``(num_rows, num_out)``; inside ``torch.autocast`` in float32, of products that are float32
+        where there is a kernel and in autocast's dtype where there is none.
 
     Raises:
         ValueError: A shape or a device is wrong.
         TypeError: A dtype is wrong.
     """
+    if autocast.active(x):
+        x = x.float()
     _check(x, weight, bias, norm_weight, norm_bias, residual)
     checks.dropout(_WHERE, dropout_p, rng, x)
     if activation not in _ACTIVATIONS:
@@ -62,14 +66,13 @@ def dense(
     if dropout_p == 0:
         rng = None
     if x.device.type in _DEVICES:
-        out, _before = torch.ops.mfgan.dense.default(
-            *(x, weight, bias, norm_weight, norm_bias, residual, rng),
-            eps=eps,
-            activation=_ACTIVATIONS.index(activation),
-            dropout_p=dropout_p,
-            site=site,
-        )
-        return out  # type: ignore[no-any-return]
+        keywords = {
+            "eps": eps,
+            "activation": _ACTIVATIONS.index(activation),
+            "dropout_p": dropout_p,
+            "site": site,
+        }
+        return _map((x, weight, bias, norm_weight, norm_bias, residual, rng), keywords)
     return reference_dense.dense(
         *(x, weight, bias),
         norm_weight=norm_weight,
@@ -81,6 +84,16 @@ def dense(
         rng=rng,
         site=site,
     )
+
+
+def _map(inputs: tuple[Tensor | None, ...], keywords: dict[str, Any]) -> Tensor:
+    op = torch.ops.mfgan.dense.default
+    if not eager.is_plain():
+        return op(*inputs, **keywords)[0]  # type: ignore[no-any-return]
+    if eager.wants_gradient(*inputs):
+        return _Dense.apply(*inputs, keywords)  # type: ignore[no-any-return, no-untyped-call]
+    with eager.below_autograd():
+        return op(*inputs, **keywords)[0]  # type: ignore[no-any-return]
 
 
 def _check(
@@ -144,6 +157,10 @@ def _setup_context(ctx: Any, inputs: Any, keyword_only_inputs: Any, output: Any)
     ctx.keywords = keyword_only_inputs
     ctx.has_residual = residual is not None
     ctx.save_for_backward(x, weight, bias, norm_weight, norm_bias, output[1], rng)
+
+
+def _setup_both(ctx: Any, inputs: Any, keyword_only_inputs: Any, output: Any) -> None:
+    _setup_context(ctx, inputs, keyword_only_inputs, output)
     ctx.mark_non_differentiable(output[1])
 
 
@@ -151,13 +168,29 @@ def _backward(ctx: Any, grad_out: Tensor, _grad_before: Any) -> tuple[Tensor | N
     small = ctx.saved_tensors[2:5]
     op = torch.ops.mfgan.dense_backward.default
     grad_x, grad_weight, *rest = op(grad_out, *ctx.saved_tensors, **ctx.keywords)
-    kept = (
-        grad if given is not None else None for grad, given in zip(rest, small, strict=True)
-    )
+    kept = (grad if given is not None else None for grad, given in zip(rest, small, strict=True))
     return grad_x, grad_weight, *kept, grad_out if ctx.has_residual else None, None
+
+
+class _Dense(torch.autograd.Function):
+    """The gradient in eager mode (eager.py)."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        *tensors, keywords = inputs
+        with eager.below_autograd():
+            output = torch.ops.mfgan.dense.default(*tensors, **keywords)
+        _setup_context(ctx, tensors, keywords, output)
+        return output[0]  # type: ignore[no-any-return]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        with eager.below_autograd():
+            return (*_backward(ctx, grad_out, None), None)
 
 
 if _DEVICES:
     torch.library.register_fake("mfgan::dense", _fake)
     torch.library.register_fake("mfgan::dense_backward", _fake_backward)
-    torch.library.register_autograd("mfgan::dense", _backward, setup_context=_setup_context)
+    torch.library.register_autograd("mfgan::dense", _backward, setup_context=_setup_both)
