@@ -124,6 +124,20 @@ def test_learning_begins_at_greed(user):
     assert np.array_equal(found[0].rewards, found[1].rewards)
 
 
+def test_every_display_after_the_warmup_is_learned_from_several_times(user):
+    settings = PolicySettings(
+        slate=2, session="fixed:4", users=4, steps=6, warmup=4, updates=3, pool=0, batch_size=8
+    )
+    trainer = PolicyTrainer([user], POOL, settings)
+    before = {name: value.clone() for name, value in trainer.networks.state_dict().items()}
+    learned = []
+    for _ in trainer.steps(6):
+        after = trainer.networks.state_dict()
+        learned.append(any(not torch.equal(after[name], value) for name, value in before.items()))
+    assert learned == [False] * 4 + [True] * 2
+    assert trainer._optimizer.steps == trainer._optimizer.total_steps - 4 * 3 == 2 * 3
+
+
 def test_validation_users_choose_the_networks(user):
     settings = PolicySettings(slate=2, session="fixed:4", pool=0, validation_users=50)
     trainer = PolicyTrainer([user], POOL, settings)
