@@ -14,14 +14,15 @@ MFGAN_OPS(MFGAN_NAMESPACE, m) {
   // q, k, v (total_tokens, num_heads, head_dim); lse (num_heads, total_tokens), float32 or wider.
   // distance_bias (num_heads, num_distances) is added to the logit of a key `d` tokens from its
   // query, at index min(d, num_distances - 1); its gradient is (0, 0) where there is none.
+  // `allow_tf32` lets float32 products round their factors to TF32 where a device has that.
   m.def(
       "varlen_attention(Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, SymInt max_seqlen, "
-      "Tensor? distance_bias, Tensor? rng, *, bool causal, float scale, float dropout_p, int site) "
-      "-> (Tensor out, Tensor lse)");
+      "Tensor? distance_bias, Tensor? rng, *, bool causal, float scale, float dropout_p, int site, "
+      "bool allow_tf32=False) -> (Tensor out, Tensor lse)");
   m.def(
       "varlen_attention_backward(Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor out, "
       "Tensor lse, Tensor cu_seqlens, SymInt max_seqlen, Tensor? distance_bias, Tensor? rng, *, "
-      "bool causal, float scale, float dropout_p, int site) "
+      "bool causal, float scale, float dropout_p, int site, bool allow_tf32=False) "
       "-> (Tensor grad_q, Tensor grad_k, Tensor grad_v, Tensor grad_distance_bias)");
 
   // residual + dropout(x), both (num_rows, num_columns); backward gives the gradient of x.

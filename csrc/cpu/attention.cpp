@@ -116,7 +116,7 @@ Inputs read_inputs(const char* op, const Tensor& q, const Tensor& k, const Tenso
 std::tuple<Tensor, Tensor> varlen_attention(Tensor q, Tensor k, Tensor v, Tensor cu_seqlens,
                                             int64_t max_seqlen, std::optional<Tensor> distance_bias,
                                             std::optional<Tensor> rng, bool causal, double scale,
-                                            double dropout_p, int64_t site) {
+                                            double dropout_p, int64_t site, bool /*allow_tf32*/) {
   const Inputs in = read_inputs("varlen_attention", q, k, v, cu_seqlens, max_seqlen, distance_bias,
                                 rng, causal, scale, dropout_p, site);
   const AttentionParams& p = in.params;
@@ -167,7 +167,7 @@ Tensor backward_of(const Inputs& in, const Rows& grad_out, T* grad_q, T* grad_k,
 std::tuple<Tensor, Tensor, Tensor, Tensor> varlen_attention_backward(
     Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor cu_seqlens,
     int64_t max_seqlen, std::optional<Tensor> distance_bias, std::optional<Tensor> rng, bool causal,
-    double scale, double dropout_p, int64_t site) {
+    double scale, double dropout_p, int64_t site, bool /*allow_tf32*/) {
   const char* op = "varlen_attention_backward";
   Inputs in = read_inputs(op, q, k, v, cu_seqlens, max_seqlen, distance_bias, rng, causal, scale,
                           dropout_p, site);

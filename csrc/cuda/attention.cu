@@ -1,4 +1,5 @@
 // varlen_attention on the GPU, or on its emulator: checks, buffers and launches.
+#include <algorithm>
 #include <optional>
 #include <tuple>
 
@@ -12,6 +13,9 @@ namespace mfgan::gpu {
 namespace {
 
 constexpr int64_t kMaxHeadDim = 128;
+constexpr int64_t kMaxHeads = 65535;             // the second dimension of a grid
+constexpr int64_t kMaxTokens = INT32_MAX - 256;  // a tile may reach past the last one
+constexpr int kWidestCopy = 16;
 constexpr unsigned kReduceThreads = 128;
 
 // Rows of heads one behind another; only the step from token to token is free.
@@ -21,10 +25,12 @@ Tensor with_packed_heads(const Tensor& x) {
   return packed ? x : torch::stable::contiguous(x);
 }
 
-bool on_16_bytes(const Tensor& x, int64_t head_dim) {
-  const int64_t wide = 16 / x.element_size();
-  return reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0 && x.stride(0) % wide == 0 &&
-         head_dim % wide == 0;
+// The widest copy, 16, 8 or 4 bytes, at which every row of every head begins; less than 4: none.
+int load_bytes(const Tensor& x, int64_t head_dim) {
+  const auto size = static_cast<int64_t>(x.element_size());
+  const auto all = static_cast<int64_t>(reinterpret_cast<uintptr_t>(x.const_data_ptr())) |
+                   x.stride(0) * size | head_dim * size | kWidestCopy;
+  return static_cast<int>(all & -all);
 }
 
 struct Inputs {
@@ -43,6 +49,10 @@ Inputs read_inputs(const char* op, const Tensor& q, const Tensor& k, const Tenso
               ": q must be float32, bfloat16 or float16 on a GPU, got float64");
   MFGAN_CHECK(q.size(2) <= kMaxHeadDim, op, ": head_dim must be at most ", kMaxHeadDim,
               " on a GPU, got ", q.size(2));
+  MFGAN_CHECK(q.size(1) <= kMaxHeads, op, ": num_heads must be at most ", kMaxHeads,
+              " on a GPU, got ", q.size(1));
+  MFGAN_CHECK(q.size(0) <= kMaxTokens, op, ": total_tokens must be at most ", kMaxTokens,
+              " on a GPU, got ", q.size(0));
   Inputs in{with_packed_heads(q), with_packed_heads(k), with_packed_heads(v), {}, {}};
   AttentionParams& p = in.params;
   p.q = in.q.const_data_ptr();
@@ -58,8 +68,10 @@ Inputs read_inputs(const char* op, const Tensor& q, const Tensor& k, const Tenso
   p.head_dim = static_cast<int>(q.size(2));
   p.causal = causal;
   p.scale = static_cast<float>(scale);
-  p.wide_loads = on_16_bytes(in.q, p.head_dim) && on_16_bytes(in.k, p.head_dim) &&
-                 on_16_bytes(in.v, p.head_dim);
+  p.load_bytes = kWidestCopy;
+  for (const Tensor* x : {&in.q, &in.k, &in.v}) {
+    p.load_bytes = std::min(p.load_bytes, load_bytes(*x, p.head_dim));
+  }
   p.keep_scale = 1.0f;
   if (bias) {
     check_distance_bias(op, *bias, q);
@@ -79,11 +91,13 @@ Inputs read_inputs(const char* op, const Tensor& q, const Tensor& k, const Tenso
 
 // Calls `body` with the arithmetic of a dtype.
 template <typename Body>
-void with_arithmetic(ScalarType type, Body body) {
+void with_arithmetic(ScalarType type, bool allow_tf32, Body body) {
   if (type == ScalarType::BFloat16) {
     body(Half<simt::bf16>());
   } else if (type == ScalarType::Half) {
     body(Half<simt::half>());
+  } else if (allow_tf32) {
+    body(Tf32());
   } else {
     body(Exact());
   }
@@ -92,7 +106,7 @@ void with_arithmetic(ScalarType type, Body body) {
 std::tuple<Tensor, Tensor> varlen_attention(Tensor q, Tensor k, Tensor v, Tensor cu_seqlens,
                                             int64_t /*max_seqlen*/, std::optional<Tensor> bias,
                                             std::optional<Tensor> rng, bool causal, double scale,
-                                            double dropout_p, int64_t site) {
+                                            double dropout_p, int64_t site, bool allow_tf32) {
   Inputs in = read_inputs("varlen_attention", q, k, v, cu_seqlens, bias, rng, causal, scale,
                           dropout_p, site);
   const DeviceGuard guard(q.get_device_index());
@@ -102,7 +116,7 @@ std::tuple<Tensor, Tensor> varlen_attention(Tensor q, Tensor k, Tensor v, Tensor
   if (p.total_tokens == 0) return {out, lse};
   p.out = out.mutable_data_ptr();
   p.lse = lse.mutable_data_ptr<float>();
-  with_arithmetic(q.scalar_type(),
+  with_arithmetic(q.scalar_type(), allow_tf32,
                   [&](auto arithmetic) { run_forward<decltype(arithmetic)>(p, stream_of(q)); });
   MFGAN_CHECK_LAUNCH();
   return {out, lse};
@@ -111,7 +125,7 @@ std::tuple<Tensor, Tensor> varlen_attention(Tensor q, Tensor k, Tensor v, Tensor
 std::tuple<Tensor, Tensor, Tensor, Tensor> varlen_attention_backward(
     Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor cu_seqlens,
     int64_t /*max_seqlen*/, std::optional<Tensor> bias, std::optional<Tensor> rng, bool causal,
-    double scale, double dropout_p, int64_t site) {
+    double scale, double dropout_p, int64_t site, bool allow_tf32) {
   const char* op = "varlen_attention_backward";
   Inputs in = read_inputs(op, q, k, v, cu_seqlens, bias, rng, causal, scale, dropout_p, site);
   check_saved_results(op, grad_out, out, lse, q);
@@ -134,7 +148,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> varlen_attention_backward(
   Tensor delta = torch::stable::new_empty(q, {p.num_heads, p.total_tokens}, ScalarType::Float);
   const int64_t num_blocks = row_grid(p, warps_for(p)).x;
   Tensor parts = torch::stable::new_empty(q, {num_blocks, num_bias}, ScalarType::Float);
-  p.wide_loads = p.wide_loads && on_16_bytes(grad, p.head_dim);
+  p.load_bytes =
+      std::min({p.load_bytes, load_bytes(grad, p.head_dim), load_bytes(out, p.head_dim)});
   p.out = out.mutable_data_ptr();
   p.lse = lse.mutable_data_ptr<float>();
   g.grad_out = grad.const_data_ptr();
@@ -143,7 +158,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> varlen_attention_backward(
   g.grad_v = grads[2].mutable_data_ptr();
   g.delta = delta.mutable_data_ptr<float>();
   g.bias_parts = bias ? parts.mutable_data_ptr<float>() : nullptr;
-  with_arithmetic(q.scalar_type(),
+  with_arithmetic(q.scalar_type(), allow_tf32,
                   [&](auto arithmetic) { run_backward<decltype(arithmetic)>(g, stream_of(q)); });
   if (bias) {
     const auto blocks = static_cast<unsigned>((num_bias + kReduceThreads - 1) / kReduceThreads);

@@ -8,13 +8,24 @@
 
 namespace mfgan::gpu {
 
-// The widest tile whose two stages fit in a block's shared memory and registers.
-template <int kDim>
-constexpr int kKeyColumns = kDim > 64 ? 32 : 64;
+// Columns of a tile, two stages of which leave room for several blocks on a multiprocessor.
+template <typename Arithmetic, int kDim, int kWarps>
+constexpr int forward_columns() {
+  constexpr int kRowBytes = kDim * static_cast<int>(sizeof(typename Arithmetic::Value));
+  constexpr int kMany = kRowBytes <= 128 ? 64 : kRowBytes <= 256 ? 32 : 16;
+  return kWarps == kFewWarps && kMany > 32 ? 32 : kMany;
+}
+
+// Backward keeps two tiles of logits in registers.
+template <typename Arithmetic, int kDim>
+constexpr int backward_columns() {
+  constexpr int kRowBytes = kDim * static_cast<int>(sizeof(typename Arithmetic::Value));
+  return kRowBytes <= 128 ? 32 : 16;
+}
 
 template <typename Arithmetic, int kDim, int kWarps>
 void launch_forward(const AttentionParams& p, cudaStream_t stream) {
-  constexpr int kColumns = kKeyColumns<kDim>;
+  constexpr int kColumns = forward_columns<Arithmetic, kDim, kWarps>();
   simt::launch(attention_forward<Arithmetic, kDim, kWarps, kColumns>, row_grid(p, kWarps),
                dim3(kWarps * 32),
                attention_forward_shared_bytes<Arithmetic, kDim, kWarps, kColumns>(), stream, p);
@@ -22,7 +33,7 @@ void launch_forward(const AttentionParams& p, cudaStream_t stream) {
 
 template <typename Arithmetic, int kDim, int kWarps>
 void launch_backward(const AttentionGradParams& g, cudaStream_t stream) {
-  constexpr int kColumns = kKeyColumns<kDim> / 2;
+  constexpr int kColumns = backward_columns<Arithmetic, kDim>();
   const dim3 grid = row_grid(g.forward, kWarps), block(kWarps * 32);
   simt::launch(attention_grad_query<Arithmetic, kDim, kWarps, kColumns>, grid, block,
                attention_grad_query_shared_bytes<Arithmetic, kDim, kWarps, kColumns>(g.bias_parts),

@@ -21,7 +21,7 @@ struct AttentionParams {
   int64_t total_tokens;
   int num_sessions, num_heads, head_dim, num_distances;
   bool causal;
-  bool wide_loads;  // rows of q, k, v and of the gradients start on multiples of 16 bytes
+  int load_bytes;  // 16, 8 or 4 where all rows and heads begin on multiples of it, else less
   float scale;
   uint32_t drop_threshold;
   float keep_scale;  // 1 / (1 - dropout_p)

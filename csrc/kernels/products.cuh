@@ -5,7 +5,7 @@
 //
 // Accumulators have the layout of mma.m16n8 in all of them: lane l holds, of each tile of 8
 // columns, columns 2 (l % 4) and the next of row l / 4 in [0], [1] and of row l / 4 + 8 in [2],
-// [3].
+// [3]. The number of tiles n is even. add_nt_tiles and add_nn_tiles take the first of n tiles.
 #pragma once
 
 #include "kernels/arithmetic.h"
@@ -14,58 +14,109 @@ namespace mfgan::gpu {
 
 constexpr int kWarpRows = 16;
 
+// Values that 16 bytes hold: one row of an 8 x 8 tile as ldmatrix reads it.
+template <typename Arithmetic>
+constexpr int kWide = 16 / static_cast<int>(sizeof(typename Arithmetic::Value));
+
 // Values from one row of a tile in shared memory to the next: 16 bytes of padding keep the eight
 // rows that a warp reads together in different banks.
 template <typename Arithmetic, int kDim>
-constexpr int kRowStride = kDim + 16 / static_cast<int>(sizeof(typename Arithmetic::Value));
+constexpr int kRowStride = kDim + kWide<Arithmetic>;
+
+// The inner size of one tensor-core product.
+template <typename Arithmetic>
+constexpr int kDepth = 2 * kWide<Arithmetic>;
 
 __device__ __forceinline__ int lane_index() { return static_cast<int>(threadIdx.x % 32); }
 
-// The A operand: 16 rows, held in registers where they are few enough, else read when needed.
-template <typename Arithmetic, int kDim>
-struct RowOperand {
-  const float* rows = nullptr;
+template <typename T>
+__device__ __forceinline__ void multiply(Half<T>, float (&acc)[4], const uint32_t (&a)[4],
+                                         const uint32_t* b) {
+  simt::mma_m16n8k16<T>(acc, a, b);
+}
+__device__ __forceinline__ void multiply(Tf32, float (&acc)[4], const uint32_t (&a)[4],
+                                         const uint32_t* b) {
+  simt::mma_m16n8k8_tf32(acc, a, b);
+}
 
-  __device__ __forceinline__ void load(const float* tile) {
-    rows = tile + lane_index() / 4 * kRowStride<Arithmetic, kDim>;
+// Four 8 x 8 tiles (of 16-bit values; 8 x 4 of float32, rounded on the way) as fragments.
+template <typename T>
+__device__ __forceinline__ void load_fragments(Half<T>, uint32_t (&r)[4], const T* row) {
+  simt::ldmatrix_x4(r, row);
+}
+__device__ __forceinline__ void load_fragments(Tf32, uint32_t (&r)[4], const float* row) {
+  simt::ldmatrix_x4(r, row);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) r[i] = simt::to_tf32(simt::float_of(r[i]));
+}
+
+// The A operand, 16 rows: `kHeld` in registers, or read from shared memory at each use.
+template <typename Arithmetic, int kDim, bool kHeld = true>
+struct RowOperand {
+  using Value = typename Arithmetic::Value;
+  const Value* row = nullptr;
+
+  __device__ __forceinline__ void load(const Value* tile) {
+    const int lane = lane_index();
+    row = tile + lane % 16 * kRowStride<Arithmetic, kDim> + lane / 16 * kWide<Arithmetic>;
+  }
+  __device__ __forceinline__ void fragment(int k, uint32_t (&a)[4]) const {
+    load_fragments(Arithmetic{}, a, row + k * kDepth<Arithmetic>);
   }
 };
 
 template <typename T, int kDim>
-struct RowOperand<Half<T>, kDim> {
+struct RowOperand<Half<T>, kDim, true> {
   uint32_t fragments[kDim / 16][4];
 
   __device__ __forceinline__ void load(const T* tile) {
-    const int lane = lane_index();
-    const T* row = tile + lane % 16 * kRowStride<Half<T>, kDim> + lane / 16 * 8;
+    RowOperand<Half<T>, kDim, false> rows;
+    rows.load(tile);
 #pragma unroll
-    for (int k = 0; k < kDim / 16; ++k) simt::ldmatrix_x4(fragments[k], row + k * 16);
+    for (int k = 0; k < kDim / 16; ++k) rows.fragment(k, fragments[k]);
+  }
+  __device__ __forceinline__ void fragment(int k, uint32_t (&a)[4]) const {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) a[i] = fragments[k][i];
   }
 };
 
-template <typename T, int kDim, int kTiles>
-__device__ __forceinline__ void add_nt(float (&acc)[kTiles][4], const RowOperand<Half<T>, kDim>& a,
-                                       const T* b) {
-  static_assert(kTiles % 2 == 0, "one load brings two tiles of eight columns");
+template <int kDim, bool kHeld>
+struct RowOperand<Exact, kDim, kHeld> {
+  const float* rows = nullptr;
+
+  __device__ __forceinline__ void load(const float* tile) {
+    rows = tile + lane_index() / 4 * kRowStride<Exact, kDim>;
+  }
+};
+
+template <int kTiles, typename Arithmetic, int kDim, bool kHeld>
+__device__ __forceinline__ void add_nt_tiles(float (*acc)[4],
+                                             const RowOperand<Arithmetic, kDim, kHeld>& a,
+                                             const typename Arithmetic::Value* b) {
+  constexpr int kStride = kRowStride<Arithmetic, kDim>;
   const int lane = lane_index();
-  const T* row = b + (lane / 16 * 8 + lane % 8) * kRowStride<Half<T>, kDim> + lane / 8 % 2 * 8;
+  const auto* row = b + (lane / 16 * 8 + lane % 8) * kStride + lane / 8 % 2 * kWide<Arithmetic>;
 #pragma unroll
-  for (int n = 0; n < kTiles; n += 2) {
+  for (int k = 0; k < kDim / kDepth<Arithmetic>; ++k) {
+    uint32_t left[4];
+    a.fragment(k, left);
 #pragma unroll
-    for (int k = 0; k < kDim / 16; ++k) {
+    for (int n = 0; n < kTiles; n += 2) {
       uint32_t pair[4];
-      simt::ldmatrix_x4(pair, row + n * 8 * kRowStride<Half<T>, kDim> + k * 16);
-      simt::mma_m16n8k16<T>(acc[n], a.fragments[k], pair);
-      simt::mma_m16n8k16<T>(acc[n + 1], a.fragments[k], pair + 2);
+      load_fragments(Arithmetic{}, pair, row + n * 8 * kStride + k * kDepth<Arithmetic>);
+      multiply(Arithmetic{}, acc[n], left, pair);
+      multiply(Arithmetic{}, acc[n + 1], left, pair + 2);
     }
   }
 }
 
-template <typename T, int kDimTiles, int kTiles>
-__device__ __forceinline__ void add_nn(Half<T>, float (&acc)[kDimTiles][4],
-                                       const float (&p)[kTiles][4], const T* b) {
+template <int kTiles, typename T, int kDimTiles>
+__device__ __forceinline__ void add_nn_tiles(Half<T>, float (&acc)[kDimTiles][4],
+                                             const float (*p)[4], const T* b) {
+  constexpr int kStride = kRowStride<Half<T>, kDimTiles * 8>;
   const int lane = lane_index();
-  const T* row = b + lane % 16 * kRowStride<Half<T>, kDimTiles * 8> + lane / 16 * 8;
+  const T* row = b + lane % 16 * kStride + lane / 16 * 8;
 #pragma unroll
   for (int k = 0; k < kTiles / 2; ++k) {
     const float (&left)[4] = p[2 * k];
@@ -75,37 +126,18 @@ __device__ __forceinline__ void add_nn(Half<T>, float (&acc)[kDimTiles][4],
 #pragma unroll
     for (int d = 0; d < kDimTiles; d += 2) {
       uint32_t pair[4];
-      simt::ldmatrix_x4_trans(pair, row + k * 16 * kRowStride<Half<T>, kDimTiles * 8> + d * 8);
+      simt::ldmatrix_x4_trans(pair, row + k * 16 * kStride + d * 8);
       simt::mma_m16n8k16<T>(acc[d], a, pair);
       simt::mma_m16n8k16<T>(acc[d + 1], a, pair + 2);
     }
   }
 }
 
-template <int kDim, int kTiles>
-__device__ __forceinline__ void add_nt(float (&acc)[kTiles][4], const RowOperand<Tf32, kDim>& a,
-                                       const float* b) {
-  constexpr int kStride = kRowStride<Tf32, kDim>;
-  const int lane = lane_index(), group = lane / 4, place = lane % 4;
-#pragma unroll
-  for (int k = 0; k < kDim; k += 8) {
-    const float* left = a.rows + k + place;
-    const uint32_t fragment[4] = {simt::to_tf32(left[0]), simt::to_tf32(left[8 * kStride]),
-                                  simt::to_tf32(left[4]), simt::to_tf32(left[8 * kStride + 4])};
-#pragma unroll
-    for (int n = 0; n < kTiles; ++n) {
-      const float* right = b + (n * 8 + group) * kStride + k + place;
-      const uint32_t pair[2] = {simt::to_tf32(right[0]), simt::to_tf32(right[4])};
-      simt::mma_m16n8k8_tf32(acc[n], fragment, pair);
-    }
-  }
-}
-
 // The product may take its inner index in any order: with index t standing for column 2 t and
 // t + 4 for column 2 t + 1, an accumulator is an A fragment as it stands.
-template <int kDimTiles, int kTiles>
-__device__ __forceinline__ void add_nn(Tf32, float (&acc)[kDimTiles][4],
-                                       const float (&p)[kTiles][4], const float* b) {
+template <int kTiles, int kDimTiles>
+__device__ __forceinline__ void add_nn_tiles(Tf32, float (&acc)[kDimTiles][4], const float (*p)[4],
+                                             const float* b) {
   constexpr int kStride = kRowStride<Tf32, kDimTiles * 8>;
   const int lane = lane_index(), group = lane / 4, place = lane % 4;
 #pragma unroll
@@ -121,9 +153,10 @@ __device__ __forceinline__ void add_nn(Tf32, float (&acc)[kDimTiles][4],
   }
 }
 
-template <int kDim, int kTiles>
-__device__ __forceinline__ void add_nt(float (&acc)[kTiles][4], const RowOperand<Exact, kDim>& a,
-                                       const float* b) {
+template <int kTiles, int kDim, bool kHeld>
+__device__ __forceinline__ void add_nt_tiles(float (*acc)[4],
+                                             const RowOperand<Exact, kDim, kHeld>& a,
+                                             const float* b) {
   constexpr int kStride = kRowStride<Exact, kDim>;
   const float* columns = b + lane_index() % 4 * 2 * kStride;
 #pragma unroll 2
@@ -142,9 +175,9 @@ __device__ __forceinline__ void add_nt(float (&acc)[kTiles][4], const RowOperand
   }
 }
 
-template <int kDimTiles, int kTiles>
-__device__ __forceinline__ void add_nn(Exact, float (&acc)[kDimTiles][4],
-                                       const float (&p)[kTiles][4], const float* b) {
+template <int kTiles, int kDimTiles>
+__device__ __forceinline__ void add_nn_tiles(Exact, float (&acc)[kDimTiles][4], const float (*p)[4],
+                                             const float* b) {
   constexpr int kStride = kRowStride<Exact, kDimTiles * 8>;
   const int lane = lane_index();
   const float* columns = b + lane % 4 * 2;
@@ -165,6 +198,20 @@ __device__ __forceinline__ void add_nn(Exact, float (&acc)[kDimTiles][4],
       }
     }
   }
+}
+
+template <int kTiles, typename Arithmetic, int kDim, bool kHeld>
+__device__ __forceinline__ void add_nt(float (&acc)[kTiles][4],
+                                       const RowOperand<Arithmetic, kDim, kHeld>& a,
+                                       const typename Arithmetic::Value* b) {
+  add_nt_tiles<kTiles>(acc, a, b);
+}
+
+template <int kTiles, typename Arithmetic, int kDimTiles>
+__device__ __forceinline__ void add_nn(Arithmetic arithmetic, float (&acc)[kDimTiles][4],
+                                       const float (&p)[kTiles][4],
+                                       const typename Arithmetic::Value* b) {
+  add_nn_tiles<kTiles>(arithmetic, acc, p, b);
 }
 
 }  // namespace mfgan::gpu

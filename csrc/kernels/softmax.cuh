@@ -27,6 +27,14 @@ __device__ __forceinline__ float quad_max(float x) {
   return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
 }
 
+// A warp may leave out chunks of columns that none of its rows sees: bit c of `active` is chunk c.
+constexpr int kChunkTiles = 2;
+constexpr unsigned kAllChunks = ~0u;
+
+__device__ __forceinline__ bool is_active(unsigned active, int tile) {
+  return active >> (tile / kChunkTiles) & 1;
+}
+
 // The running softmax of a warp's 16 rows; a lane keeps two of them.
 template <int kDim>
 struct OnlineSoftmax {
@@ -36,18 +44,19 @@ struct OnlineSoftmax {
 
   // Turns logits (in units of log 2, -inf where masked) into weights and rescales what came before.
   template <int kTiles>
-  __device__ __forceinline__ void step(float (&logits)[kTiles][4]) {
+  __device__ __forceinline__ void step(float (&logits)[kTiles][4], unsigned active = kAllChunks) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       float highest = peak[half];
 #pragma unroll
       for (int n = 0; n < kTiles; ++n) {
+        if (!is_active(active, n)) continue;
         highest = fmaxf(highest, fmaxf(logits[n][2 * half], logits[n][2 * half + 1]));
       }
       highest = quad_max(highest);
       // A row that has seen no key yet has no peak to subtract.
       const float base = highest == -INFINITY ? 0.0f : highest;
-      const float rescale = exp2f(peak[half] - base);
+      const float rescale = simt::exp2_of(peak[half] - base);
       peak[half] = highest;
       total[half] *= rescale;
 #pragma unroll
@@ -57,9 +66,10 @@ struct OnlineSoftmax {
       }
 #pragma unroll
       for (int n = 0; n < kTiles; ++n) {
+        if (!is_active(active, n)) continue;
 #pragma unroll
         for (int e = 2 * half; e < 2 * half + 2; ++e) {
-          logits[n][e] = exp2f(logits[n][e] - base);
+          logits[n][e] = simt::exp2_of(logits[n][e] - base);
           total[half] += logits[n][e];
         }
       }

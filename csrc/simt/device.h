@@ -45,6 +45,15 @@ __device__ __forceinline__ uint32_t pack2(float low, float high) {
   }
 }
 
+// 2 to the power of x, zero where that is below the normal numbers.
+__device__ __forceinline__ float exp2_of(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+__device__ __forceinline__ float float_of(uint32_t bits) { return __uint_as_float(bits); }
+
 __device__ __forceinline__ uint32_t to_tf32(float x) {
   uint32_t bits;
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
@@ -97,12 +106,23 @@ __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], const void* 
                : "memory");
 }
 
-// Copies 16 bytes to shared memory in the background, or clears them where `valid` is false.
-__device__ __forceinline__ void cp_async16(void* to, const void* from, bool valid) {
+// Copies 4, 8 or 16 bytes to shared memory in the background, or clears them where `valid` is
+// false.
+template <int kBytes>
+__device__ __forceinline__ void cp_async(void* to, const void* from, bool valid) {
   const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
-  const int bytes = valid ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global [%0],[%1],16,%2;" ::"r"(address), "l"(from), "r"(bytes)
-               : "memory");
+  const int bytes = valid ? kBytes : 0;
+  if constexpr (kBytes == 16) {
+    asm volatile("cp.async.cg.shared.global [%0],[%1],16,%2;" ::"r"(address), "l"(from), "r"(bytes)
+                 : "memory");
+  } else {
+    asm volatile("cp.async.ca.shared.global [%0],[%1],%3,%2;" ::"r"(address), "l"(from), "r"(bytes),
+                 "n"(kBytes)
+                 : "memory");
+  }
+}
+__device__ __forceinline__ void cp_async16(void* to, const void* from, bool valid) {
+  cp_async<16>(to, from, valid);
 }
 
 __device__ __forceinline__ void cp_async_commit() {

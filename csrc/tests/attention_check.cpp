@@ -89,7 +89,7 @@ bool check(const char* name, bool causal, double allowed) {
   p.head_dim = kHeadDim;
   p.num_distances = kDistances;
   p.causal = causal;
-  p.wide_loads = true;
+  p.load_bytes = 16;
   p.scale = kScale;
   p.keep_scale = 1.0f;
   launch_forward<Arithmetic, 32, kManyWarps>(p, nullptr);

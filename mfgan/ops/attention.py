@@ -25,6 +25,7 @@ def varlen_attention(
     rng: Tensor | None = None,
     site: int = 0,
     distance_bias: Tensor | None = None,
+    allow_tf32: bool = False,
 ) -> Tensor:
     """Attend inside each session of a packed batch; tokens of different sessions never meet.
 
@@ -40,10 +41,14 @@ def varlen_attention(
         site: Tells the places of one step apart that draw.
         distance_bias: ``(num_heads, num_distances)`` in the dtype of ``q``; entry
             ``min(|query - key|, num_distances - 1)`` of a head is added to its logit.
+        allow_tf32: On a GPU, float32 products may round their factors to TF32, ten bits of
+            mantissa, for the speed of its tensor cores. Torch's own switch is not asked. Other
+            dtypes and devices take no notice.
 
     Returns:
         ``(total_tokens, num_heads, head_dim)``, in the dtype of ``q``; inside ``torch.autocast``
-        all is cast to its dtype first.
+        all is cast to its dtype first. On a GPU neighbouring sessions may share a tile: what is
+        infinite or NaN in one makes NaN of the other's rows too.
 
     Raises:
         ValueError: A shape, a device or the session bounds are wrong.
@@ -60,6 +65,7 @@ def varlen_attention(
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     if q.device.type in _DEVICES and not (q.is_cuda and q.dtype == torch.float64):
         keywords = {"causal": causal, "scale": scale, "dropout_p": dropout_p, "site": site}
+        keywords["allow_tf32"] = allow_tf32
         return _attend(q, k, v, cu_seqlens, max_seqlen, distance_bias, rng, keywords)
     checks.session_bounds(_WHERE, cu_seqlens, q.shape[0], max_seqlen)
     return reference.varlen_attention(

@@ -1,15 +1,18 @@
 """The GPU's attention kernels, emulated: accuracy, schedules, determinism, sizes, errors."""
 
+from functools import partial
+
 import pytest
 import torch
 from emulated import SCHEDULES, emulated
-from kernels import assert_as_accurate_as, packed, run_with_gradients
+from kernels import assert_as_accurate_as, drawn, packed, run_with_gradients
 
 from mfgan.ops import reference
 
 LENGTHS = [0, 1, 7, 63, 0, 64, 65]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 RNG = torch.tensor([5, 1 << 40])
+TF32_EPS = 2.0**-10
 
 
 def attention(ops, options):
@@ -18,6 +21,7 @@ def attention(ops, options):
     rng = options.pop("rng", None)
     keywords = {"dropout_p": options.pop("dropout_p", 0.0), "site": options.pop("site", 0)}
     keywords["causal"] = options.pop("causal", True)
+    keywords["allow_tf32"] = options.pop("allow_tf32", False)
 
     class Attention(torch.autograd.Function):
         @staticmethod
@@ -83,6 +87,42 @@ def test_every_schedule_gives_the_same_bits(schedule, dtype):
     torch.manual_seed(0)
     other = check(emulated(*schedule, seed=7), lengths, 2, 24, dtype, **options)
     assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def rounded_to_tf32(x):
+    """Ten bits of mantissa, ties away from zero."""
+    bits = x.view(torch.int32)
+    return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "full"])
+@pytest.mark.parametrize(("num_heads", "head_dim"), [(3, 1), (2, 16), (1, 50), (2, 64), (1, 128)])
+def test_tf32_is_as_accurate_as_rounded_inputs(num_heads, head_dim, causal):
+    """Against plain PyTorch in float32 on inputs rounded to TF32, at TF32's own eps."""
+    ops = emulated()
+    qkv, bounds, longest = packed(LENGTHS, num_heads, head_dim)
+    weight = drawn((sum(LENGTHS), num_heads, head_dim), dtype=torch.float32)
+    bias = drawn((num_heads, 9), dtype=torch.float32)
+    options = {"causal": causal, "dropout_p": 0.2, "rng": RNG}
+
+    def plain(*x):
+        return reference.varlen_attention(*x[:3], bounds, longest, distance_bias=x[3], **options)
+
+    def emulate(*x, allow_tf32):
+        run = attention(ops, {**options, "allow_tf32": allow_tf32})
+        return run(*x[:3], bounds, longest, x[3])
+
+    inputs = [*qkv, bias]
+    exact = run_with_gradients(plain, [x.double() for x in inputs], weight)
+    like = run_with_gradients(plain, [*map(rounded_to_tf32, qkv), bias], rounded_to_tf32(weight))
+    results = {
+        allow: run_with_gradients(partial(emulate, allow_tf32=allow), inputs, weight)
+        for allow in (True, False)
+    }
+    for tf32, float32, same, wanted in zip(results[True], results[False], like, exact, strict=True):
+        worst = [(x.double() - wanted).abs().max() for x in (tf32, float32, same)]
+        assert worst[0] <= 2 * worst[2] + TF32_EPS * wanted.abs().max()
+        assert worst[0] == 0 or worst[0] > 4 * worst[1], "float32 itself is not rounded"
 
 
 def test_many_short_sessions():

@@ -112,6 +112,7 @@ inline uint32_t __ballot_sync(uint32_t mask, bool predicate) {
   }
   return votes;
 }
+inline bool __all_sync(uint32_t mask, bool predicate) { return !__ballot_sync(mask, !predicate); }
 inline bool __any_sync(uint32_t mask, bool predicate) { return __ballot_sync(mask, predicate); }
 
 inline float atomicAdd(float* at, float value) {

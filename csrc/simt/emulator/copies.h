@@ -8,25 +8,28 @@ namespace simt {
 inline void carry_out(const Copy& copy) {
   Observed guard;
   if (copy.valid) {
-    std::memcpy(copy.to, copy.from, 16);
+    std::memcpy(copy.to, copy.from, copy.bytes);
   } else {
-    std::memset(copy.to, 0, 16);
+    std::memset(copy.to, 0, copy.bytes);
   }
 }
 
-inline void cp_async16(void* to, const void* from, bool valid) {
+template <int kBytes>
+inline void cp_async(void* to, const void* from, bool valid) {
+  static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16, "cp.async: 4, 8 or 16 bytes");
   Unobserved guard;
   const auto from_bits = valid ? reinterpret_cast<uintptr_t>(from) : 0;
-  if ((reinterpret_cast<uintptr_t>(to) | from_bits) & 15) {
-    fail("cp.async: addresses must be aligned to 16 bytes");
+  if ((reinterpret_cast<uintptr_t>(to) | from_bits) & (kBytes - 1)) {
+    fail("cp.async: addresses must be aligned to " + std::to_string(kBytes) + " bytes");
   }
   const CopyTime time = settings().copies;
   if (time == CopyTime::eager || (time == CopyTime::random && current_block->random() & 1)) {
-    carry_out({to, from, valid});
+    carry_out({to, from, kBytes, valid});
   } else {
-    current_fiber->open_copies.push_back({to, from, valid});
+    current_fiber->open_copies.push_back({to, from, kBytes, valid});
   }
 }
+inline void cp_async16(void* to, const void* from, bool valid) { cp_async<16>(to, from, valid); }
 
 inline void cp_async_commit() {
   Unobserved guard;

@@ -37,6 +37,7 @@ inline Settings& settings() {
 struct Copy {
   void* to;
   const void* from;
+  size_t bytes;
   bool valid;
 };
 

@@ -1,11 +1,20 @@
 // Warp-wide matrix products and loads, with the fragment layouts of the PTX manual.
 #pragma once
 
+#include <atomic>
+
 #include "simt/emulator/collectives.h"
 
 namespace simt {
 
 constexpr uint32_t kAllLanes = 0xffffffffu;
+
+// How many multiplications the tensor cores were given: what a plan wastes shows against those that
+// its result needs.
+inline std::atomic<int64_t>& num_multiplications() {
+  static std::atomic<int64_t> count{0};
+  return count;
+}
 
 template <typename T>
 inline float low_of(uint32_t pair) {
@@ -19,6 +28,7 @@ inline float high_of(uint32_t pair) {
 // C (16 x 8) of a warp: lane l holds columns 2 (l % 4) and the next of rows l / 4 and l / 4 + 8.
 template <int kDepth>
 inline void multiply(Slot* slots, const float (&a)[16][kDepth], const float (&b)[kDepth][8]) {
+  num_multiplications() += 16 * 8 * kDepth;
   for (int lane = 0; lane < 32; ++lane) {
     const int row = lane / 4, column = lane % 4 * 2;
     float c[4];

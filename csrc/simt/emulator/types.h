@@ -48,7 +48,11 @@ inline T max(T a, T b) {
   return a < b ? b : a;
 }
 
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+
 namespace simt {
+
+inline float exp2_of(float x) { return std::exp2(x); }
 
 template <typename To, typename From>
 inline To bit_cast(From from) {
@@ -57,6 +61,8 @@ inline To bit_cast(From from) {
   std::memcpy(&to, &from, sizeof(To));
   return to;
 }
+
+inline float float_of(uint32_t bits) { return bit_cast<float>(bits); }
 
 struct bf16 {
   uint16_t bits;
