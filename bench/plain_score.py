@@ -44,13 +44,19 @@ class Tower:
 
 
 def make_tower(
-    num_factors: int, num_items: int, dim: int, max_history: int, seed=0, device="cpu"
+    num_factors: int,
+    num_items: int,
+    dim: int,
+    max_history: int,
+    seed=0,
+    device="cpu",
+    dtype=torch.float32,
 ) -> Tower:
     generator = torch.Generator().manual_seed(seed)
 
     def weight(*shape: int) -> Tensor:
         x = torch.randn(num_factors, *shape, generator=generator) / math.sqrt(dim)
-        return x.to(device).requires_grad_()
+        return x.to(device, dtype).requires_grad_()
 
     square = {name: weight(dim, dim) for name in ("query", "key", "value", "out", "ff1", "ff2")}
     return Tower(

@@ -34,6 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     if reason := why_no_gpu(options.device):
         print(f"bench.gpu: {reason}; --dry-run tries the same on the CPU", file=sys.stderr)
         return 2
+    options.out = options.out.resolve()
     options.out.mkdir(parents=True, exist_ok=True)
     if options.part:
         return _measure(options)
@@ -70,6 +71,8 @@ def _run_all(options: argparse.Namespace) -> int:
     journal = Journal(options.out / "rows.jsonl")
     journal.path.unlink(missing_ok=True)
     machine = describe(options.device)
+    if options.dry_run:
+        machine["sizes"] = "tiny: a trial run, whose times say nothing"
     parts = [part for part in _parts(options) if not options.only or part.name in options.only]
     for place, part in enumerate(parts):
         left = options.seconds - (time.monotonic() - begun)

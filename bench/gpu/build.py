@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 import sys
+from pathlib import Path
 
 _OP_TESTS = "tests/ops"
 
@@ -17,7 +18,10 @@ def build_command(arch: str) -> tuple[list[str], dict[str, str]]:
     Returns:
         The command and what it needs in its environment.
     """
+    # CMake and Ninja may be Python's packages, and nvcc where it is installed by default.
+    folders = [str(Path(sys.executable).parent), os.environ.get("PATH", ""), "/usr/local/cuda/bin"]
     environment = {
+        "PATH": os.pathsep.join(folders),
         "MFGAN_CUDA": "ON",
         "MFGAN_CUDA_ARCH": arch,
         "MAX_JOBS": os.environ.get("MAX_JOBS", str(os.cpu_count() or 1)),
@@ -26,9 +30,12 @@ def build_command(arch: str) -> tuple[list[str], dict[str, str]]:
 
 
 def test_command(device: str) -> list[str]:
-    """The operators' tests on a device, in several processes where pytest-xdist is there."""
+    """The operators' tests on a device, in several processes where pytest-xdist is there.
+
+    Warnings are no errors here: another torch may have others, and the results are what counts.
+    """
     command = [sys.executable, "-m", "pytest", _OP_TESTS, "-q", "--device", device]
-    command += ["-p", "no:cacheprovider", "--maxfail", "30", "--tb", "line"]
+    command += ["-p", "no:cacheprovider", "--maxfail", "30", "--tb", "line", "-W", "default"]
     if importlib.util.find_spec("xdist") is not None:
         command += ["-n", str(min(8, max(1, (os.cpu_count() or 2) // 2)))]
     return command

@@ -11,6 +11,7 @@ from pathlib import Path
 from bench.gpu.cases import LOST
 
 _MOST_STARTS = 6
+_REPOSITORY = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def _run_once(part: Part, seconds: float, log: Path) -> int | None:
             stderr=subprocess.STDOUT,
             env={**os.environ, **part.environment},
             start_new_session=True,
+            cwd=_REPOSITORY,
         )
         try:
             return process.wait(seconds)

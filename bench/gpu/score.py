@@ -18,16 +18,24 @@ from bench.score_input import draw_items, kernel_scores
 
 _DROPOUT = 0.25
 _NUM_HEADS = 2
+_NAMES = {torch.float32: "float32", torch.bfloat16: "bf16"}
+_TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 5e-2}
 
 
 class Judged:
     """Towers, sessions of one length, and candidates at each of their positions."""
 
     def __init__(
-        self, num_sessions: int, length: int, num_candidates: int, dim: int, device: torch.device
+        self,
+        num_sessions: int,
+        length: int,
+        num_candidates: int,
+        dim: int,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
         num_items = 3417
-        self.tower = make_tower(4, num_items, dim, length, device=device)
+        self.tower = make_tower(4, num_items, dim, length, device=device, dtype=dtype)
         self.history = draw_items(num_items, num_sessions, length, seed=1).to(device)
         drawn = draw_items(num_items, num_sessions, length, num_candidates, seed=2)
         self.candidates = drawn.to(device)
@@ -47,28 +55,33 @@ def score_cases(device: torch.device, *, small: bool) -> list[Case]:
         small: Sizes for a trial run.
     """
     sessions, length, dim = (3, 6, 8) if small else (128, 50, 50)
-    return [_case(Judged(sessions, length, count, dim, device), small) for count in (1, 11)]
+    made = [(1, torch.float32), (11, torch.float32)]
+    if device.type == "cuda":
+        made += [(1, torch.bfloat16), (11, torch.bfloat16)]
+    return [
+        _case(Judged(sessions, length, count, dim, device, dtype), small) for count, dtype in made
+    ]
 
 
 def _case(judged: Judged, small: bool) -> Case:
-    count = judged.candidates.shape[-1]
+    count, dtype = judged.candidates.shape[-1], judged.tower.items.dtype
     rivals = {"PyTorch": partial(_rival, judged, compiled=False)}
     if not small:
         rivals["compiled PyTorch"] = partial(_rival, judged, compiled=True)
     return Case(
-        name=f"factor_score, {count} candidate{'s' if count > 1 else ''}",
+        name=f"factor_score, {count} candidate{'s' if count > 1 else ''}, {_NAMES[dtype]}",
         group="score",
         contenders={OURS: partial(_ours, judged), **rivals},
         late=frozenset({"compiled PyTorch"}),
         exact=judged.exact,
-        tolerance=2e-3,
+        tolerance=_TOLERANCE[dtype],
         facts={
             "sessions": len(judged.history),
             "length": judged.history.shape[1],
             "candidates": count,
             "factors": len(judged.tower.items),
             "hidden_dim": judged.tower.items.shape[-1],
-            "dtype": "float32",
+            "dtype": _NAMES[dtype],
             "dropout": _DROPOUT,
             "kernel": kernels(judged.history.device.type)["factor_score"],
         },

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from bench.gpu.cases import OURS, Case, Contender
 from bench.gpu.lengths import session_lengths
@@ -17,6 +16,7 @@ from mfgan.models.discriminator import Discriminators
 from mfgan.models.generator import Generator
 from mfgan.training.losses import softmax_cross_entropy
 from mfgan.training.optimizer import Optimizer
+from mfgan.training.replay import record_on_gpu
 
 _NUM_ITEMS = {"ml-1m": 3416, "games": 23715}
 _STEPS = 10_000  # of the learning rate's schedule
@@ -33,8 +33,11 @@ def step_cases(device: torch.device, *, small: bool) -> list[Case]:
     cases = []
     for dataset in ("ml-1m", "games"):
         for precision in ("float32", "bf16"):
-            sizes = f"generator step, {dataset}, {precision}"
-            cases.append(_case(sizes, partial(_generator, device, dataset, precision, small)))
+            build = partial(_generator, device, dataset, precision, small)
+            cases.append(_case(f"generator step, {dataset}, {precision}", build))
+            if device.type == "cuda":
+                build = partial(build, replayed=True)
+                cases.append(_case(f"generator step, {dataset}, {precision}, replayed", build))
         name = f"discriminators step, {dataset}, float32"
         cases.append(_case(name, partial(_discriminators, device, dataset, small)))
     return cases
@@ -59,7 +62,9 @@ def _optimizer(model: torch.nn.Module) -> Optimizer:
     return Optimizer(parameters, settings(OPTIMIZER), total_steps=_STEPS)
 
 
-def _generator(device: torch.device, dataset: str, precision: str, small: bool) -> Contender:
+def _generator(
+    device: torch.device, dataset: str, precision: str, small: bool, *, replayed: bool = False
+) -> Contender:
     max_len = 20 if small else 200
     batch = made_batch(device, dataset, 4 if small else 128, max_len)
     config = settings(GENERATOR, max_len=max_len, hidden_dim=16 if small else 64)
@@ -67,15 +72,21 @@ def _generator(device: torch.device, dataset: str, precision: str, small: bool) 
     optimizer = _optimizer(model)
     rng = torch.tensor([1, 0], device=device)
 
-    def step() -> Tensor:
-        rng[1] += 1
+    halves = {"enabled": precision == "bf16", "cache_enabled": False}
+
+    def differentiate() -> None:
         optimizer.zero_grad()
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16, **halves):
             hidden = model(batch, rng=rng)
-        loss = softmax_cross_entropy(hidden.float(), model.item_table, batch.targets)
-        loss.backward()
+        softmax_cross_entropy(hidden.float(), model.item_table, batch.targets).backward()
+
+    # What is replayed leaves its gradients where the recording did.
+    differentiated = record_on_gpu(differentiate) if replayed else differentiate
+
+    def step() -> None:
+        rng[1] += 1
+        differentiated()
         optimizer.step()
-        return loss.detach()
 
     return Contender({"step": step})
 
@@ -94,14 +105,13 @@ def _discriminators(device: torch.device, dataset: str, small: bool) -> Contende
     drawn = torch.randint(1, _NUM_ITEMS[dataset] + 1, shape, generator=generator).to(device)
     items = torch.cat([batch.targets[:, None], drawn], 1)
 
-    def step() -> Tensor:
+    def step() -> None:
         rng[1] += 1
         optimizer.zero_grad()
         logits = model(batch, positions, items, rng=rng)
         loss = F.softplus(-logits[:, :1]).mean() + F.softplus(logits[:, 1:]).mean()
         loss.backward()
         optimizer.step()
-        return loss.detach()
 
     return Contender({"step": step})
 
