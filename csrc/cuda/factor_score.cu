@@ -123,27 +123,6 @@ std::tuple<Tensor, Tensor> sorted(const Tensor& x) {
   return {torch::stable::detail::to<Tensor>(stack[0]), torch::stable::detail::to<Tensor>(stack[1])};
 }
 
-ScorePart part_of(const ScoreParams& p) {
-  const int64_t dim = p.dim, width = p.width;
-  ScorePart part{};
-  int64_t end = 0;
-  const auto take = [&](int64_t& at, int64_t size) {
-    at = end;
-    end += size;
-  };
-  take(part.out_weight, dim * dim);
-  take(part.ff1_weight, width * dim);
-  take(part.ff1_bias, width);
-  take(part.ff2_weight, dim * width);
-  take(part.ff2_bias, dim);
-  take(part.head_weight, dim);
-  take(part.head_bias, 1);
-  take(part.own_key, dim);
-  take(part.own_value, dim);
-  part.size = end;
-  return part;
-}
-
 // Everything between the passes; it lives as long as this.
 class GradBuffers {
  public:
@@ -232,7 +211,7 @@ ScoreGradients factor_score_backward(Tensor grad_out, Tensor query, Tensor key, 
   }
   if (nothing) return std::tuple_cat(grads);
   g.grad_out = grad.const_data_ptr();
-  g.part = part_of(p);
+  g.part = score_part(p);
   const int64_t parts = (in.positions.size(0) + kPositionsInPart - 1) / kPositionsInPart;
   g.num_position_parts = static_cast<int>(std::min(parts, kPositionParts));
   with_arithmetic(query.scalar_type(), [&](auto arithmetic) {

@@ -16,6 +16,27 @@ constexpr int kScoreGradBlocks = 264;
 constexpr int64_t kPositionsInPart = 64;
 constexpr int64_t kPositionParts = 64;
 
+inline ScorePart score_part(const ScoreParams& p) {
+  const int64_t dim = p.dim, width = p.width;
+  ScorePart part{};
+  int64_t end = 0;
+  const auto take = [&](int64_t& at, int64_t size) {
+    at = end;
+    end += size;
+  };
+  take(part.out_weight, dim * dim);
+  take(part.ff1_weight, width * dim);
+  take(part.ff1_bias, width);
+  take(part.ff2_weight, dim * width);
+  take(part.ff2_bias, dim);
+  take(part.head_weight, dim);
+  take(part.head_bias, 1);
+  take(part.own_key, dim);
+  take(part.own_value, dim);
+  part.size = end;
+  return part;
+}
+
 template <typename Arithmetic>
 void run_score_forward(const ScoreParams& p, cudaStream_t stream);
 

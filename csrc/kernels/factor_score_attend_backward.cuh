@@ -56,10 +56,7 @@ __device__ __forceinline__ void attend_backward(const ScoreGradParams& g, const 
       p, unit, tables, scratch + 2 * kWarpRows * kStride,
       [&](int first, const Value* keys, const Value* values) {
         // Wide operands are read again for each tile instead of held: registers are short.
-        if (first == 1 || kDim > 64) {
-          queries.load(query_tile);
-          grads.load(grad_tile);
-        }
+        const bool loads = first == 1 || kDim > 64;
         if (first == 1) {
 #pragma unroll
           for (int half = 0; half < 2; ++half) {
@@ -73,7 +70,9 @@ __device__ __forceinline__ void attend_backward(const ScoreGradParams& g, const 
           }
         }
         float logits[kTiles][4] = {}, grad_weights[kTiles][4] = {};
+        if (loads) queries.load(query_tile);
         add_nt(logits, queries, keys);
+        if (loads) grads.load(grad_tile);
         add_nt(grad_weights, grads, values);
 #pragma unroll
         for (int n = 0; n < kTiles; ++n) {

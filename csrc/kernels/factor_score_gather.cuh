@@ -19,6 +19,10 @@ namespace mfgan::gpu {
 template <typename Arithmetic, int kDim>
 constexpr int kScoreColumns = sizeof(typename Arithmetic::Value) == 4 || kDim > 64 ? 16 : 32;
 
+// Parts of rows that a lane has under way: wide heads leave fewer registers for them.
+template <int kDim>
+constexpr int kPartsAtOnce = kDim > 64 ? 1 : 4;
+
 constexpr unsigned kWholeWarp = 0xffffffffu;
 
 // A position and some of its candidates, at most kWarpRows.
@@ -78,7 +82,8 @@ __device__ __forceinline__ void gather_rows(typename Arithmetic::Value* tile,
   constexpr int kWide = 16 / static_cast<int>(sizeof(Value)), kParts = kDim / kWide;
   const int lane = lane_index();
   if (p.aligned && p.head_dim % kWide == 0) {
-#pragma unroll 4
+    constexpr int kUnrolled = kPartsAtOnce<kDim>;
+#pragma unroll kUnrolled
     for (int step = 0; step < kRows * kParts / 32; ++step) {
       const int i = step * 32 + lane, column = i % kParts * kWide;
       const int row = __shfl_sync(kWholeWarp, my_row, i / kParts);
@@ -110,8 +115,8 @@ struct alignas(sizeof(Value) * kWidth) Values {
 // Calls `body(row, column)` for this lane's share of kWidth-wide parts of a tile.
 template <int kDim, int kRows, int kWidth, typename Body>
 __device__ __forceinline__ void for_each_part(Body body) {
-  constexpr int kParts = kDim / kWidth;
-#pragma unroll 4
+  constexpr int kParts = kDim / kWidth, kUnrolled = kPartsAtOnce<kDim>;
+#pragma unroll kUnrolled
   for (int step = 0; step < kRows * kParts / 32; ++step) {
     const int i = step * 32 + lane_index();
     body(i / kParts, i % kParts * kWidth);
@@ -226,7 +231,7 @@ __device__ __forceinline__ void walk_history(const ScoreParams& p, const ScoreUn
     } else {
       simt::cp_async_wait<0>();
     }
-    __syncwarp();  // every lane's part of this stage has arrived
+    // A lane adds to the parts that it has brought itself, so the wait alone is enough.
     Value *keys = stages + stage * 2 * kTile, *values = keys + kTile;
     add_positions<Arithmetic, kDim, kColumns>(keys, tables.position_key, first, unit.history, p);
     add_positions<Arithmetic, kDim, kColumns>(values, tables.position_value, first, unit.history,

@@ -114,7 +114,7 @@ struct CandidateColumns {
 
 // Grid: (blocks of keys, heads, factors x parts of the positions). Warps go their own ways.
 template <typename Arithmetic, int kDim, typename Keys>
-__global__ void __launch_bounds__(kScoreWarps * 32)
+__global__ void __launch_bounds__(kScoreWarps * 32, 1)
     factor_score_grad_keys(ScoreGradParams g, int64_t num_keys, int num_chunks_of_positions,
                            float* to_keys, float* to_values) {
   using Value = typename Arithmetic::Value;

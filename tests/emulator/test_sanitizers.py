@@ -73,6 +73,55 @@ BUGS = {
         "attention_none",
         ("forward", "lazy"),
     ),
+    "sums of keys and positions read too early": Bug(
+        "kernels/factor_score_gather.cuh",
+        "__syncwarp();  // the sums are there",
+        "",
+        "factor_score_thread",
+        ("skewed", "eager"),
+    ),
+    "weights overwritten while they are used": Bug(
+        "kernels/factor_score_dense.cuh",
+        "__syncthreads();  // the next fetch may overwrite this stage",
+        "",
+        "factor_score_thread",
+        ("skewed", "eager"),
+    ),
+    "no barrier between attention and dense layers": Bug(
+        "kernels/factor_score_forward.cuh",
+        "__syncthreads();  // all rows are attended, and the attention's tiles may be overwritten",
+        "",
+        "factor_score_none",
+        ("skewed", "lazy"),
+    ),
+    "a distance too few": Bug(
+        "kernels/factor_score_attend.cuh",
+        "first + element_column(n, e) <= unit.history",
+        "first + element_column(n, e) < unit.history",
+        "factor_score_none",
+        ("forward", "lazy"),
+    ),
+    "scores of the next session": Bug(
+        "kernels/factor_score_grad_keys.cuh",
+        " && last_token < end",
+        "",
+        "factor_score_none",
+        ("forward", "lazy"),
+    ),
+    "positions past their table": Bug(
+        "kernels/factor_score_gather.cuh",
+        "if (first + row > last || column >= p.head_dim) return;",
+        "if (column >= p.head_dim) return;",
+        "factor_score_address",
+        ("forward", "lazy"),
+    ),
+    "the last key's gradient left out": Bug(
+        "kernels/factor_score_grad_keys.cuh",
+        "if (key >= num_keys ||",
+        "if (key >= num_keys - 1 ||",
+        "factor_score_none",
+        ("forward", "lazy"),
+    ),
 }  # fmt: skip
 
 
