@@ -1,6 +1,7 @@
 """What every comparison needs: real session lengths, timing, the processor's name."""
 
 import gzip
+import math
 import os
 import platform
 import time
@@ -14,6 +15,8 @@ import pytest
 DATA = Path(os.environ.get("MFGAN_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SEQUENCES = {"ml-1m": "ml-1m/sasrec.txt.gz", "games": "amazon/sasrec_Video.txt.gz"}
 REPEATS = 15
+# Seconds of a round at least: a shorter run is repeated and its mean taken.
+LEAST_ROUND = 0.01
 
 # Runs once. One that cannot be timed from here (it runs in another process) returns its seconds.
 Run = Callable[[], object]
@@ -47,11 +50,22 @@ def lengths(dataset: str, max_len: int, num_sessions: int, seed: int = 0) -> np.
     return np.random.default_rng(seed).choice(inputs, num_sessions, replace=False)
 
 
-def timed(run: Run) -> float:
-    """Seconds of one run."""
-    start = time.perf_counter()
-    own = run()
-    return own if isinstance(own, float) else time.perf_counter() - start
+def timed(run: Run, times: int = 1) -> list[float]:
+    """Seconds of each of ``times`` runs, one after the other."""
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        own = run()
+        seconds.append(own if isinstance(own, float) else time.perf_counter() - start)
+    return seconds
+
+
+def runs_a_round(run: Run) -> int:
+    """Warm up, and say how many runs make a round of at least ``LEAST_ROUND`` seconds."""
+    (seconds,) = timed(run)
+    if seconds >= 100 * LEAST_ROUND:
+        return 1
+    return math.ceil(LEAST_ROUND / min(timed(run, 5)))
 
 
 def ratio_line(name: str, ours: float, rival: float) -> str:
