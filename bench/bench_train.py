@@ -8,27 +8,31 @@ pass, its loss, backward and its optimizer, without the trainer around it; ours 
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
 from bench.common import SEQUENCES, real_data
 from bench.rectools_client import RecTools
 from mfgan.config import parse_config
+from mfgan.data.batching import TrainingBatches
 from mfgan.data.prepare import prepare
 from mfgan.training.loop import train_step
 from mfgan.training.stage import StageContext
 from mfgan.training.stages.pretrain_generator import PretrainGeneratorStage
 
+SHORT_SESSIONS, SHORT_LENGTH = 2048, 9
 MODEL = {"num_blocks": 2, "num_heads": 1, "hidden_dim": 50, "max_len": 200, "dropout": 0.2}
 NUM_BATCHES = 4
 ADAM = {"kind": "adam", "learning_rate": 1e-3, "beta2": 0.98, "clip_norm": 0}
 
 
-def training(dataset, loss, model=MODEL, **settings):
+def training(dataset, loss, precision="float32", **settings):
     """The stage as ``mfgan train`` makes it, and its first batches."""
-    generator = {**model, "attention_dropout": model["dropout"], "ff_multiple": 1.0}
+    generator = {**MODEL, "attention_dropout": MODEL["dropout"], "ff_multiple": 1.0}
     config = parse_config(
         {
+            "precision": precision,
             "generator": {**generator, "activation": "relu"},
             "pretrain_generator": {
                 "loss": loss,
@@ -91,3 +95,42 @@ def test_train_step(compare, tmp_path, name, data, loss):
         compare(name, stepper(stage, batches), rival.train, repeats=9)
     finally:
         rival.close()
+
+
+def large_catalogue(folder, num_items):
+    """``SHORT_SESSIONS`` users of uniformly drawn items, and others who make all items occur."""
+    rng = np.random.default_rng(0)
+    users = np.concatenate(
+        [
+            np.repeat(np.arange(SHORT_SESSIONS), SHORT_LENGTH),
+            SHORT_SESSIONS + np.arange(num_items) // 200,
+        ]
+    )
+    drawn = rng.integers(0, num_items, SHORT_SESSIONS * SHORT_LENGTH)
+    items = np.concatenate([drawn, rng.permutation(num_items)])
+    source = folder / f"{num_items}.txt"
+    np.savetxt(source, np.stack([users, items], 1) + 1, fmt="%d")
+    return prepare(source, folder / f"{num_items}", format="sequences", k_core=1)
+
+
+def short_steps(dataset):
+    stage, _ = training(dataset, "sampled-softmax", sparse_items=True)
+    sessions = TrainingBatches(
+        dataset, max_len=200, batch_size=128, seed=0, users=np.arange(SHORT_SESSIONS)
+    ).epoch(0)
+    return stepper(stage, [sessions[i] for i in range(NUM_BATCHES)])
+
+
+def test_train_table(compare, tmp_path):
+    """A million items against ten thousand, both ours: at least 0.5 is wanted."""
+    ours, rival = (short_steps(large_catalogue(tmp_path, n)) for n in (1_000_000, 10_000))
+    compare("train-table", ours, rival)
+
+
+def test_train_bf16(compare, tmp_path):
+    """The softmax step in bf16 against the one in float32, both ours."""
+    dataset = prepare(real_data(SEQUENCES["ml-1m"]), tmp_path / "ml-1m", format="sequences")
+    steps = [
+        stepper(*training(dataset, "softmax", precision=given)) for given in ("bf16", "float32")
+    ]
+    compare("train-step-softmax-bf16", *steps, repeats=9)

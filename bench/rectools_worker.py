@@ -19,6 +19,9 @@ from rectools import Columns
 from rectools.dataset import Dataset
 from rectools.models import SASRecModel
 
+# OpenMP's threads spin for a while after their work; the other side's turn starts without them.
+_REST = 0.05
+
 
 def interactions(path: str, held_out: int) -> pd.DataFrame:
     """The rows of a ``user item`` file without the last ``held_out`` of each user."""
@@ -111,7 +114,9 @@ def main() -> None:
     for line in sys.stdin:
         command, _, given = line.strip().partition(" ")
         ask = {"recommend": worker.recommend, "batch": worker.batch, "train": worker.train}[command]
-        print(ask(*([json.loads(given)] if given else [])), flush=True)
+        answer = ask(*([json.loads(given)] if given else []))
+        time.sleep(_REST)
+        print(answer, flush=True)
 
 
 if __name__ == "__main__":

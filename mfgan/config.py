@@ -155,15 +155,17 @@ class PretrainGeneratorConfig(StageConfig):
     negatives: Literal["uniform", "popularity"] = Field(
         default="uniform", description="what sampled-softmax draws by; gbce and bce draw uniformly"
     )
-    sparse_items: bool = Field(
-        default=False, description="update only the item rows that a step reads; not with softmax"
+    sparse_items: bool | Literal["auto"] = Field(
+        default="auto",
+        description="update only the item rows that a step reads, the moments of others rest; not "
+        "with softmax; auto: from 50,000 items on, where nothing speaks against it",
     )
 
     @model_validator(mode="after")
     def _sparse_fits(self) -> "PretrainGeneratorConfig":
-        if self.sparse_items and self.loss == "softmax":
+        if self.sparse_items is True and self.loss == "softmax":
             raise ValueError("sparse_items must be false with loss softmax, got true")
-        if self.sparse_items and self.optimizer.average:
+        if self.sparse_items is True and self.optimizer.average:
             got = self.optimizer.average
             raise ValueError(f"optimizer.average must be 0 with sparse_items, got {got}")
         return self
@@ -273,7 +275,7 @@ class RunConfig(Section):
     precision: Literal["float32", "bf16"] = Field(
         default="float32",
         description="bf16: matrix products and attention in training; weights, sums and validation "
-        "stay float32",
+        "stay float32; on a CPU attention, and the softmax's products if it has bf16 ones",
     )
     cuda_graph: bool = Field(
         default=False,

@@ -129,11 +129,23 @@ def mapped(linear: nn.Linear, x: Tensor, *, norm: nn.Module | None = None, **aro
     return dense(x, linear.weight, linear.bias, **given, **around)
 
 
+class LayerNorm(nn.LayerNorm):
+    """Layer norm whose gradients are the same bits on any number of threads.
+
+    PyTorch's own sums the gradients of weight and bias over rows in parts, one a thread.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last dimension of ``x``, of any shape that ends in it."""
+        plain = F.layer_norm(x, self.normalized_shape, None, None, self.eps)
+        return torch.addcmul(self.bias, plain, self.weight)
+
+
 def make_norm(config: "GeneratorConfig") -> nn.Module:
     """The norm that the settings name."""
     if config.norm == "rms":
         return nn.RMSNorm(config.hidden_dim, eps=1e-6)
-    return nn.LayerNorm(config.hidden_dim, eps=1e-6)
+    return LayerNorm(config.hidden_dim, eps=1e-6)
 
 
 class Block(nn.Module):

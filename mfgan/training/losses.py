@@ -20,8 +20,19 @@ _GPU_CHUNK_ELEMENTS = 1 << 26
 _TINY = 1e-30
 
 
+def has_bf16_products() -> bool:
+    """Whether this processor multiplies bfloat16 matrices by instructions of its own."""
+    asks = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(asks and asks())
+
+
 def softmax_cross_entropy(
-    hidden: Tensor, table: Tensor, targets: Tensor, *, label_smoothing: float = 0.0
+    hidden: Tensor,
+    table: Tensor,
+    targets: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    precision: torch.dtype = torch.float32,
 ) -> Tensor:
     """Mean cross-entropy of the softmax over all items.
 
@@ -33,20 +44,29 @@ def softmax_cross_entropy(
         table: ``(num_items + 1, hidden_dim)``.
         targets: ``(n,)`` int64.
         label_smoothing: Share of the target's probability that is spread over all items.
+        precision: ``torch.bfloat16`` rounds what goes into matrix products and what comes out of
+            them; the softmax and all sums over chunks stay as wide as ``hidden``.
 
     Returns:
         A scalar; gradients flow to ``hidden`` and ``table``, once.
     """
     return _SoftmaxCrossEntropy.apply(  # type: ignore[no-any-return, no-untyped-call]
-        hidden, table, targets, label_smoothing
+        hidden, table, targets, label_smoothing, precision
     )
 
 
 class _SoftmaxCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, smoothing: float
+        ctx: Any,
+        hidden: Tensor,
+        table: Tensor,
+        targets: Tensor,
+        smoothing: float,
+        precision: torch.dtype,
     ) -> Tensor:
+        lowered = precision == torch.bfloat16
+        factors = table[1:].to(precision) if lowered else table[1:]
         items, columns = table[1:], (targets - 1).clamp_min(0)[:, None]
         weights = (targets > 0).to(hidden.dtype)
         weights = weights / weights.sum().clamp_min(1)
@@ -55,16 +75,24 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
         chosen = hidden.new_empty(hidden.shape[0], 1)
         asks = _asks(hidden)
         for rows in _chunks(hidden, items.shape[0]):
-            part = hidden[rows]
-            probabilities = part @ items.T
-            if asks:
+            part = hidden[rows].to(precision) if lowered else hidden[rows]
+            probabilities = part @ factors.T
+            if lowered:
+                probabilities = torch.softmax(probabilities, 1, dtype=hidden.dtype)
+                chosen[rows] = probabilities.gather(1, columns[rows])
+                probabilities = probabilities.to(precision)
+            elif asks:
                 torch.softmax(probabilities, 1, out=probabilities)
                 chosen[rows] = probabilities.gather(1, columns[rows])
             else:
                 log_p = torch.log_softmax(probabilities, 1)
                 chosen[rows] = log_p.gather(1, columns[rows])
                 probabilities = log_p.exp_()
-            if wanted:
+            if wanted and lowered:
+                grad_hidden[rows] = probabilities @ factors
+                weighted = (hidden[rows] * weights[rows, None]).to(precision)
+                grad_table[1:] += probabilities.T @ weighted
+            elif wanted:
                 torch.mm(probabilities, items, out=grad_hidden[rows])
                 grad_table[1:].addmm_(probabilities.T, part * weights[rows, None])
         log_p = _exact_log(chosen[:, 0], hidden, items, columns) if asks else chosen[:, 0]
@@ -85,9 +113,9 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         grad_hidden, grad_table = ctx.saved_tensors
-        return grad_hidden * grad, grad_table * grad, None, None
+        return grad_hidden * grad, grad_table * grad, None, None, None
 
 
 def _asks(hidden: Tensor) -> bool:

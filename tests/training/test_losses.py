@@ -63,6 +63,38 @@ def test_softmax_is_exact_where_a_probability_vanishes():
     assert hidden.grad.isfinite().all()
 
 
+def test_softmax_in_bf16_is_as_accurate_as_plain_pytorch_in_bf16():
+    draws = torch.Generator().manual_seed(3)
+    exact = [torch.randn(size, 50, generator=draws).double() for size in (400, 901)]
+    exact[1] *= 0.3
+    targets = torch.randint(1, 901, (400,), generator=draws)
+
+    def run(function, dtype):
+        leaves = [x.to(dtype).requires_grad_() for x in exact]
+        loss = function(*leaves)
+        found = [loss.detach(), *torch.autograd.grad(loss, leaves)]
+        return [x.double() for x in found]
+
+    def plain(hidden, table):
+        return F.cross_entropy(hidden @ table[1:].T, targets - 1)
+
+    def ours(hidden, table):
+        return softmax_cross_entropy(hidden, table, targets, precision=torch.bfloat16)
+
+    eps = torch.finfo(torch.bfloat16).eps
+    wide = run(lambda hidden, table: softmax_cross_entropy(hidden, table, targets), torch.float32)
+    for mine, half, right, other in zip(
+        run(ours, torch.float32),
+        run(plain, torch.bfloat16),
+        run(plain, torch.float64),
+        wide,
+        strict=True,
+    ):
+        worst = (mine - right).abs().max()
+        assert worst <= 2 * (half - right).abs().max() + eps * right.abs().max()
+        assert worst > 10 * (other - right).abs().max()  # bf16 it was
+
+
 @pytest.mark.parametrize("rows", [0, 3])
 def test_softmax_without_any_target_is_zero(inputs, rows):
     hidden, table, _ = inputs

@@ -13,13 +13,20 @@ from mfgan.data.batching import TrainingBatches
 from mfgan.data.sampling import NegativeSampler
 from mfgan.models.generator import Generator
 from mfgan.training.draws import integers
-from mfgan.training.losses import gbce, sampled_softmax, softmax_cross_entropy
+from mfgan.training.losses import (
+    gbce,
+    has_bf16_products,
+    sampled_softmax,
+    softmax_cross_entropy,
+)
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.replay import Sizes
 from mfgan.training.stage import StageContext, StepOutput, TrainingStage
 from mfgan.training.validation import validate_generator
 
 _NEGATIVES = 1  # what the draw is for
+# From here on a step that reads and moves a whole table costs twice as much as one of a few rows.
+_MANY_ITEMS = 50_000
 
 
 class PretrainGeneratorStage(TrainingStage):
@@ -37,7 +44,8 @@ class PretrainGeneratorStage(TrainingStage):
         self.likelihood: PretrainGeneratorConfig = context.config.pretrain_generator
         self.settings = self._schedule()
         self.generator: Generator = context.generator()
-        self.generator.sparse_gradients = self.likelihood.sparse_items
+        self._sparse = self._updates_rows()
+        self.generator.sparse_gradients = self._sparse
         self.models = {"generator": self.generator}
         self._batches = TrainingBatches(
             context.dataset,
@@ -61,6 +69,15 @@ class PretrainGeneratorStage(TrainingStage):
 
     def _optimizer_config(self) -> OptimizerConfig:
         return self.likelihood.optimizer
+
+    def _updates_rows(self) -> bool:
+        """Whether only the item rows that a step reads are updated."""
+        settings, optimizer = self.likelihood, self._optimizer_config()
+        if settings.sparse_items != "auto":
+            return settings.sparse_items
+        whole = settings.loss == "softmax" or self.context.config.generator.normalize
+        whole |= bool(optimizer.average or optimizer.weight_decay)
+        return not whole and self.context.dataset.num_items >= _MANY_ITEMS
 
     def batches(self, epoch: int) -> Sequence[JaggedBatch]:
         """All training sessions, shuffled anew each epoch."""
@@ -106,17 +123,24 @@ class PretrainGeneratorStage(TrainingStage):
         settings, table = self.likelihood, self.generator.item_table
         if settings.loss == "softmax":
             smoothing = settings.label_smoothing
-            return softmax_cross_entropy(hidden, table, targets, label_smoothing=smoothing)
+            return softmax_cross_entropy(
+                hidden, table, targets, label_smoothing=smoothing, precision=self._precision()
+            )
         if settings.loss == "sampled-softmax":
             return sampled_softmax(
                 *(hidden, table, targets, drawn["negatives"], drawn["log_expected"]),
-                sparse=settings.sparse_items,
+                sparse=self._sparse,
             )
         if settings.loss == "bce":
             negatives, t = drawn["negatives"], 0.0
         else:
             negatives, t = self._any_items(targets, step), settings.gbce_t
-        return gbce(hidden, table, targets, negatives, t=t, sparse=settings.sparse_items)
+        return gbce(hidden, table, targets, negatives, t=t, sparse=self._sparse)
+
+    def _precision(self) -> torch.dtype:
+        """Of the softmax's products: bf16 where it is asked for and the processor has it."""
+        wanted = self.context.config.precision == "bf16" and self.context.device.type == "cpu"
+        return torch.bfloat16 if wanted and has_bf16_products() else torch.float32
 
     def _shared_negatives(self, step: int) -> dict[str, Tensor]:
         """``(num_negatives,)`` items for all rows and the logs of their expected counts."""
