@@ -157,3 +157,15 @@ def test_judgements_with_fixed_sizes_are_the_same(dataset, name, monkeypatch):
     torch.testing.assert_close(fixed_logits, logits)
     for got, wanted in zip(fixed_grads, grads, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_rows_of_items_that_are_all_distinct(dataset, monkeypatch):
+    if dataset.num_items < 100:
+        pytest.skip("the whole catalogue is in play")
+    stage = stage_on("cpu", dataset, "pretrain-discriminator", ())
+    monkeypatch.setattr("mfgan.models.fixed.fixed_sizes", lambda device: True)
+    items, candidates = torch.tensor([9, 4, 7]), torch.tensor([[1, 3000], [2, 8]])
+    rows, history_rows, candidate_rows = stage.discriminators._rows(items, candidates)
+    assert len(rows) == 7
+    assert torch.equal(rows[history_rows], items)
+    assert torch.equal(rows[candidate_rows], candidates)
