@@ -9,6 +9,7 @@ from importlib import import_module
 import pytest
 import torch
 from made import made_dataset
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mfgan.config import load_config
@@ -65,6 +66,17 @@ class NothingMoves(TorchDispatchMode):
         return function(*args, **kwargs)
 
 
+class NothingIsMade(TorchFunctionMode):
+    """Raises where a tensor of the device is made from Python's numbers: that is a copy, too."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        makes = function in (torch.tensor, torch.as_tensor, torch.asarray)
+        if makes and torch.device(kwargs.get("device") or "cpu") == META:
+            raise AssertionError(f"{function.__name__} copies from the host")
+        return function(*args, **kwargs)
+
+
 @pytest.fixture(scope="module", params=[30, 3000], ids=["few items", "many items"])
 def dataset(request, tmp_path_factory):
     return made_dataset(tmp_path_factory.mktemp("data"), num_items=request.param)
@@ -98,7 +110,7 @@ def test_a_whole_step(dataset, step):
     packed = stage.batches(epoch)[0]
     drawn = {k: x.to(META) for k, x in stage.host_draws(packed, epoch=epoch, step=3).items()}
     batch = packed.to(META)
-    with NothingMoves() as mode:
+    with NothingIsMade(), NothingMoves() as mode:
         optimizer.zero_grad()
         output = stage.step(batch, epoch=epoch, step=3, drawn=drawn)
         output.loss.backward()
@@ -117,6 +129,8 @@ def test_what_reads_or_moves_is_caught():
         torch.ones(3).to(META)
     with NothingMoves(), pytest.raises(AssertionError, match="copies from the host"):
         torch.zeros(3, device=META).copy_(torch.ones(3))
+    with NothingIsMade(), pytest.raises(AssertionError, match="tensor copies from the host"):
+        torch.tensor([1, 2], device=META)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
@@ -164,7 +178,7 @@ def test_rows_of_items_that_are_all_distinct(dataset, monkeypatch):
         pytest.skip("the whole catalogue is in play")
     stage = stage_on("cpu", dataset, "pretrain-discriminator", ())
     monkeypatch.setattr("mfgan.models.fixed.fixed_sizes", lambda device: True)
-    items, candidates = torch.tensor([9, 4, 7]), torch.tensor([[1, 3000], [2, 8]])
+    items, candidates = torch.tensor([9, 4, 7]), torch.tensor([[1, 2000], [2, 8]])
     rows, history_rows, candidate_rows = stage.discriminators._rows(items, candidates)
     assert len(rows) == 7
     assert torch.equal(rows[history_rows], items)
