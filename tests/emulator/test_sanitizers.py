@@ -22,56 +22,76 @@ class Bug:
     schedule: tuple[str, str]
 
 
+FORWARD = "kernels/attention_forward.cuh"
+BACKWARD = "kernels/attention_backward.cuh"
+TILE = "kernels/attention_tile.cuh"
+VALUES, RACES, ADDRESSES = "attention_none", "attention_thread", "attention_address"
+PLAIN, SKEWED = ("forward", "lazy"), ("skewed", "eager")
 BUGS = {
     "no barrier before a tile is overwritten": Bug(
-        "kernels/attention_forward.cuh",
-        "__syncthreads();  // the next fetch may overwrite this stage",
+        FORWARD, "__syncthreads();  // the next fetch may overwrite this stage", "", RACES, SKEWED
+    ),
+    "backward: no barrier before a tile is overwritten": Bug(
+        BACKWARD,
+        "__syncthreads();  // the next fetch and the next statistics may overwrite this stage",
         "",
-        "attention_thread",
-        ("skewed", "eager"),
+        RACES,
+        SKEWED,
     ),
     "no barrier after a tile has come": Bug(
-        "kernels/attention_forward.cuh",
+        FORWARD,
         "__syncthreads();  // every thread's part of this stage has arrived",
         "",
-        "attention_none",
-        ("forward", "lazy"),
+        VALUES,
+        PLAIN,
     ),
-    "a copy that nobody waits for": Bug(
-        "kernels/attention_forward.cuh",
-        "simt::cp_async_wait<0>();",
+    "backward: no barrier after a tile has come": Bug(
+        BACKWARD,
+        "__syncthreads();  // this stage, its statistics and its row keys have arrived",
         "",
-        "attention_none",
-        ("forward", "lazy"),
+        VALUES,
+        PLAIN,
     ),
-    "a key too many": Bug(
-        "kernels/attention_tile.cuh", "key <= query", "key <= query + 1", "attention_none",
-        ("forward", "lazy"),
-    ),
+    "a copy that nobody waits for": Bug(FORWARD, "simt::cp_async_wait<0>();", "", VALUES, PLAIN),
+    "a key too many": Bug(TILE, "row + 1}", "row + 2}", VALUES, PLAIN),
+    "backward: a query too many": Bug(TILE, "Span{row,", "Span{row - 1,", VALUES, PLAIN),
     "keys of the session before": Bug(
-        "kernels/attention_tile.cuh", "key >= session.begin", "key >= session.begin - 1",
-        "attention_none", ("forward", "lazy"),
+        TILE, "return {p.cu_seqlens[first],", "return {p.cu_seqlens[first] - 1,", VALUES, PLAIN
+    ),
+    "a chunk left out": Bug(
+        TILE, "return first < high", "return first + 8 < high", VALUES, PLAIN
     ),
     "a row beyond the tile": Bug(
-        "kernels/attention_forward.cuh",
+        FORWARD,
         "constexpr int kTiles = kWarps * kWarpRows + 2 * 2 * kColumns;",
         "constexpr int kTiles = kWarps * kWarpRows + 2 * 2 * kColumns - 1;",
-        "attention_address",
-        ("forward", "lazy"),
+        ADDRESSES,
+        PLAIN,
+    ),
+    "backward: statistics beyond the block": Bug(
+        BACKWARD,
+        "2 * kColumns * (sizeof(RowKey) + 2 * sizeof(float));",
+        "2 * kColumns * (sizeof(RowKey) + 1 * sizeof(float));",
+        ADDRESSES,
+        PLAIN,
     ),
     "an output row left out": Bug(
-        "kernels/attention_tile.cuh",
-        "if (token < p.total_tokens && column < p.head_dim) {",
-        "if (token < p.total_tokens - 1 && column < p.head_dim) {",
-        "attention_none",
-        ("forward", "lazy"),
+        TILE,
+        "if (rows[half] >= p.total_tokens) continue;",
+        "if (rows[half] >= p.total_tokens - 1) continue;",
+        VALUES,
+        PLAIN,
+    ),
+    "backward: the values' gradient left out": Bug(
+        BACKWARD, "static_cast<Value*>(g.grad_v), grad_v,", "static_cast<Value*>(g.grad_k), grad_k,",
+        VALUES, PLAIN,
     ),
     "a shuffle of half a warp": Bug(
         "kernels/softmax.cuh",
         "x += __shfl_xor_sync(0xffffffffu, x, 1);",
         "x += __shfl_xor_sync(0x0000ffffu, x, 1);",
-        "attention_none",
-        ("forward", "lazy"),
+        VALUES,
+        PLAIN,
     ),
     "sums of keys and positions read too early": Bug(
         "kernels/factor_score_gather.cuh",
