@@ -23,6 +23,12 @@ constexpr int kWide = 16 / static_cast<int>(sizeof(typename Arithmetic::Value));
 template <typename Arithmetic, int kDim>
 constexpr int kRowStride = kDim + kWide<Arithmetic>;
 
+// ldmatrix reads eight rows of 16 bytes in one phase. An odd number of such pieces from one row to
+// the next puts them in four banks each of the 32.
+template <typename Arithmetic, int kDim>
+constexpr bool kOneRowABank = kRowStride<Arithmetic, kDim> / kWide<Arithmetic> % 2 == 1 &&
+                              kRowStride<Arithmetic, kDim> % kWide<Arithmetic> == 0;
+
 // The inner size of one tensor-core product.
 template <typename Arithmetic>
 constexpr int kDepth = 2 * kWide<Arithmetic>;
@@ -95,6 +101,7 @@ __device__ __forceinline__ void add_nt_tiles(float (*acc)[4],
                                              const RowOperand<Arithmetic, kDim, kHeld>& a,
                                              const typename Arithmetic::Value* b) {
   constexpr int kStride = kRowStride<Arithmetic, kDim>;
+  static_assert(kOneRowABank<Arithmetic, kDim>, "rows read together must lie in different banks");
   const int lane = lane_index();
   const auto* row = b + (lane / 16 * 8 + lane % 8) * kStride + lane / 8 % 2 * kWide<Arithmetic>;
 #pragma unroll
