@@ -58,3 +58,19 @@ def test_the_kernels_serve_all_but_float64(name, dtype, monkeypatch):
     assert out.device.type == "cuda"
     assert out.dtype == dtype
     assert bool(called) == (dtype == torch.float64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_gradients_of_factor_score_are_there_in_the_shapes_of_its_inputs(dtype):
+    if not import_module("mfgan.ops.factor_score")._DEVICES:
+        pytest.skip("the operators are not built")
+    op = torch.ops.mfgan.factor_score_backward.default
+    with FakeTensorMode():
+        inputs = make_inputs([3, 2])
+        floats = [there(*x.shape, dtype=dtype) for x in inputs.floats]
+        indices = [there(*x.shape, dtype=x.dtype) for x in inputs.indices]
+        grad, rng = there(5, 2, 2, dtype=dtype), there(2, dtype=torch.int64)
+        keywords = {"num_heads": 2, "dropout_p": 0.1, "site": 0}
+        grads = op(grad, *floats, *indices, 4, rng, **keywords)
+    for x, like in zip(grads, floats, strict=True):
+        assert (x.shape, x.dtype, x.device) == (like.shape, like.dtype, like.device)
