@@ -158,7 +158,8 @@ class PretrainGeneratorConfig(StageConfig):
     sparse_items: bool | Literal["auto"] = Field(
         default="auto",
         description="update only the item rows that a step reads, the moments of others rest; not "
-        "with softmax; auto: from 50,000 items on, where nothing speaks against it",
+        "with softmax; auto: on a CPU from 50,000 items on, where nothing speaks against "
+        "it",
     )
 
     @model_validator(mode="after")

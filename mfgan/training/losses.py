@@ -77,17 +77,17 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
         for rows in _chunks(hidden, items.shape[0]):
             part = hidden[rows].to(precision) if lowered else hidden[rows]
             probabilities = part @ factors.T
-            if lowered:
+            if not asks:
+                log_p = torch.log_softmax(probabilities, 1, dtype=hidden.dtype)
+                chosen[rows] = log_p.gather(1, columns[rows])
+                probabilities = log_p.exp_().to(part.dtype)
+            elif lowered:
                 probabilities = torch.softmax(probabilities, 1, dtype=hidden.dtype)
                 chosen[rows] = probabilities.gather(1, columns[rows])
                 probabilities = probabilities.to(precision)
-            elif asks:
+            else:
                 torch.softmax(probabilities, 1, out=probabilities)
                 chosen[rows] = probabilities.gather(1, columns[rows])
-            else:
-                log_p = torch.log_softmax(probabilities, 1)
-                chosen[rows] = log_p.gather(1, columns[rows])
-                probabilities = log_p.exp_()
             if wanted and lowered:
                 grad_hidden[rows] = probabilities @ factors
                 weighted = (hidden[rows] * weights[rows, None]).to(precision)

@@ -134,20 +134,24 @@ def test_what_reads_or_moves_is_caught():
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_the_softmax_that_asks_nothing_is_the_same(smoothing, monkeypatch):
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+def test_the_softmax_that_asks_nothing_is_the_same(smoothing, precision, monkeypatch):
     generator = torch.Generator().manual_seed(0)
     hidden, table = (torch.randn(9, 5, generator=generator) * 9 for _ in range(2))
     targets = torch.tensor([1, 0, 3, 8, 2, 2, 0, 5, 7])
 
     def run():
         leaves = [x.clone().requires_grad_() for x in (hidden, table)]
-        loss = softmax_cross_entropy(*leaves, targets, label_smoothing=smoothing)
+        loss = softmax_cross_entropy(
+            *leaves, targets, label_smoothing=smoothing, precision=precision
+        )
         return [loss, *torch.autograd.grad(loss, leaves)]
 
     asked = run()
+    near = {"rtol": 2e-2, "atol": 2e-2} if precision == torch.bfloat16 else {}
     monkeypatch.setattr("mfgan.training.losses._asks", lambda hidden: False)
     for got, wanted in zip(run(), asked, strict=True):
-        torch.testing.assert_close(got, wanted)
+        torch.testing.assert_close(got, wanted, **near)
 
 
 @pytest.mark.parametrize("name", ["discriminators", "discriminators at the end"])
@@ -183,3 +187,12 @@ def test_rows_of_items_that_are_all_distinct(dataset, monkeypatch):
     assert len(rows) == 7
     assert torch.equal(rows[history_rows], items)
     assert torch.equal(rows[candidate_rows], candidates)
+
+
+def test_rows_alone_are_updated_only_on_a_cpu_unless_asked_for(dataset, monkeypatch):
+    monkeypatch.setattr("mfgan.training.stages.pretrain_generator._MANY_ITEMS", 1)
+    overrides = ["pretrain_generator.loss=gbce", "pretrain_generator.optimizer.average=0"]
+    on = {d: stage_on(d, dataset, "pretrain-generator", overrides)._sparse for d in ("cpu", META)}
+    assert on == {"cpu": True, META: False}
+    overrides.append("pretrain_generator.sparse_items=true")
+    assert stage_on(META, dataset, "pretrain-generator", overrides)._sparse

@@ -77,6 +77,8 @@ class PretrainGeneratorStage(TrainingStage):
             return settings.sparse_items
         whole = settings.loss == "softmax" or self.context.config.generator.normalize
         whole |= bool(optimizer.average or optimizer.weight_decay)
+        # How many rows there are would have to be read back from a GPU.
+        whole |= self.context.device.type != "cpu"
         return not whole and self.context.dataset.num_items >= _MANY_ITEMS
 
     def batches(self, epoch: int) -> Sequence[JaggedBatch]:
