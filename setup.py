@@ -1,13 +1,14 @@
 """Builds the compiled parts by CMake: CMakeLists.txt is the one build definition, this runs it.
 
-Switches, all environment variables: ``MFGAN_NO_EXT=1`` builds nothing, ``MFGAN_CUDA`` is AUTO, ON
-or OFF, ``MFGAN_CUDA_ARCH`` the GPUs to build for as CMake writes them, ``MFGAN_EMULATOR`` ON builds
-the CUDA kernels for the CPU as well (the tests use it), ``MFGAN_BUILD_TYPE`` is a CMake build type,
-``MAX_JOBS`` the parallel jobs.
+Switches, all environment variables: ``MFGAN_NO_EXT=1`` builds nothing, ``MFGAN_CUDA`` is AUTO
+(the CUDA kernels where nvcc is and torch can use them), ON or OFF, ``MFGAN_CUDA_ARCH`` the GPUs to
+build for as CMake writes them, ``MFGAN_EMULATOR`` ON builds the CUDA kernels for the CPU as well
+(the tests use it), ``MFGAN_BUILD_TYPE`` is a CMake build type, ``MAX_JOBS`` the parallel jobs.
 """
 
 import importlib.machinery
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,17 @@ def find_torch() -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
+def cuda_mode(torch: Path) -> str:
+    """``MFGAN_CUDA``; for a torch without CUDA, which would not load the kernels, AUTO is OFF."""
+    mode = os.environ.get("MFGAN_CUDA", "AUTO")
+    version = torch / "version.py"
+    if mode == "AUTO" and version.exists():
+        found = re.search(r"^cuda\b[^=]*=\s*(.+)$", version.read_text(), re.MULTILINE)
+        if found and found.group(1).strip() == "None":
+            return "OFF"
+    return mode
+
+
 class CMakeBuild(build_ext):
     """One CMake run builds every target; a machine without a compiler gets the references alone."""
 
@@ -53,11 +65,12 @@ class CMakeBuild(build_ext):
         into_source = self.inplace or self.editable_mode
         output = ROOT / "mfgan" if into_source else Path(self.build_lib).resolve() / "mfgan"
         configure = ["cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja"]
+        torch = find_torch()
         configure += [
-            f"-DMFGAN_TORCH_DIR={find_torch()}",
+            f"-DMFGAN_TORCH_DIR={torch}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-DMFGAN_OUTPUT_DIR={output}",
-            f"-DMFGAN_CUDA={os.environ.get('MFGAN_CUDA', 'AUTO')}",
+            f"-DMFGAN_CUDA={cuda_mode(torch)}",
             f"-DMFGAN_EMULATOR={os.environ.get('MFGAN_EMULATOR', 'OFF')}",
             f"-DCMAKE_BUILD_TYPE={os.environ.get('MFGAN_BUILD_TYPE', 'Release')}",
         ]
