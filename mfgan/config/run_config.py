@@ -1,0 +1,78 @@
+"""All settings of a training run."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import Field
+
+from mfgan.config.sections import (
+    AdversarialConfig,
+    CalibrateConfig,
+    CrossFitConfig,
+    DiscriminatorConfig,
+    GeneratorConfig,
+    PretrainDiscriminatorConfig,
+    PretrainGeneratorConfig,
+    SampleConfig,
+    Section,
+    SelectionConfig,
+)
+
+Objective = Literal["adversarial", "mle"]
+
+
+class RunConfig(Section):
+    """A whole training run."""
+
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    device: str = "cpu"
+    precision: Literal["float32", "bf16"] = Field(
+        default="float32",
+        description="bf16: matrix products and attention in training; weights, sums and validation "
+        "stay float32; on a CPU attention, and the softmax's products if it has bf16 ones",
+    )
+    cuda_graph: bool = Field(
+        default=False,
+        description="record a training step once and replay it; on a GPU, for stages with a "
+        "token_budget",
+    )
+    threads: int = Field(default=0, ge=0, description="threads of the CPU; 0: as torch chooses")
+    objective: Objective = Field(
+        default="adversarial",
+        description="mle continues maximum likelihood for the adversary's budget",
+    )
+    checkpoint_seconds: float = Field(
+        default=60.0, ge=0, description="time between two checkpoints"
+    )
+    keep_checkpoints: int = Field(
+        default=2, ge=1, description="newest checkpoints kept beside the best"
+    )
+    tensorboard: bool = False
+    generator: GeneratorConfig = GeneratorConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    cross_fit: CrossFitConfig = CrossFitConfig()
+    sample: SampleConfig = SampleConfig()
+    pretrain_generator: PretrainGeneratorConfig = PretrainGeneratorConfig()
+    pretrain_discriminator: PretrainDiscriminatorConfig = PretrainDiscriminatorConfig()
+    adversarial: AdversarialConfig = AdversarialConfig()
+    calibrate: CalibrateConfig = CalibrateConfig()
+    selection: SelectionConfig = SelectionConfig()
+
+    def to_toml(self) -> str:
+        """The settings as TOML text that ``load_config`` reads back to an equal object."""
+        return tomli_w.dumps(self.model_dump(mode="json"))
+
+    def differences(self, other: "RunConfig") -> list[str]:
+        """Names of the settings in which the two differ, as ``a.b``."""
+        mine, theirs = dict(flatten(self.model_dump())), dict(flatten(other.model_dump()))
+        return [name for name in mine if mine[name] != theirs[name]]
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """``{"a": {"b": 1}}`` as the pairs ``("a.b", 1)``."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
