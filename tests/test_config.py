@@ -51,7 +51,7 @@ def test_override_values_are_toml_or_bare_words():
     [
         (
             "generator.hiden_dim=3",
-            "generator.hiden_dim: no such setting; did you mean 'hidden_dim'",
+            "generator.hiden_dim: no such setting; did you mean 'generator.hidden_dim'",
         ),
         ("hidden_dim=3", "did you mean generator.hidden_dim or discriminator.hidden_dim"),
         ("generator.hidden_dim=0", "generator.hidden_dim: input should be .* 1, got 0"),

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -15,6 +15,8 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def load_config(
@@ -42,12 +44,7 @@ def load_config(
             f"config: preset must be one of {', '.join(PRESETS)}, got {preset!r}"
             f"{nearest(preset, list(PRESETS))}"
         )
-    values = tomllib.loads(TEXTS[preset])
-    if file is not None:
-        values = _merge(values, _read_toml(Path(file)))
-    for text in overrides:
-        values = _merge(values, _parse_override(text))
-    return parse_config(values)
+    return parse_config(resolve(TEXTS[preset], file, overrides))
 
 
 def parse_config(values: Mapping[str, Any]) -> RunConfig:
@@ -56,10 +53,40 @@ def parse_config(values: Mapping[str, Any]) -> RunConfig:
     Raises:
         MfganError: An unknown setting or a value out of range; the message names it.
     """
+    return validated(RunConfig, values, "config")
+
+
+def resolve(
+    preset: str = "", file: str | Path | None = None, overrides: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Settings from a preset's TOML text, a TOML file and ``a.b=value`` texts, the later winning.
+
+    Raises:
+        MfganError: The file cannot be read, or a text is of another form.
+    """
+    values = tomllib.loads(preset)
+    if file is not None:
+        values = _merge(values, _read_toml(Path(file)))
+    for text in overrides:
+        values = _merge(values, parse_override(text))
+    return values
+
+
+def validated(kind: type[Settings], values: Mapping[str, Any], where: str) -> Settings:
+    """Settings of a kind; one line says what is wrong with them.
+
+    Args:
+        kind: All settings of the kind have defaults.
+        values: Nested.
+        where: What the message begins with.
+
+    Raises:
+        MfganError: An unknown setting or a value out of range; the message names it.
+    """
     try:
-        return RunConfig.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise MfganError(_explain(error)) from None
+        raise MfganError(_explain(error, kind, where)) from None
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,7 +107,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise MfganError(f"{path}: must be TOML, got {error}") from None
 
 
-def _parse_override(text: str) -> dict[str, Any]:
+def parse_override(text: str) -> dict[str, Any]:
+    """``a.b=value`` as nested settings, the value as TOML writes it or a bare word.
+
+    Raises:
+        MfganError: It is of another form.
+    """
     name, equals, written = text.partition("=")
     parts = name.strip().split(".")
     if not equals or not all(parts):
@@ -95,30 +127,31 @@ def _parse_override(text: str) -> dict[str, Any]:
     return result
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, kind: type[BaseModel], where: str) -> str:
     first = error.errors(include_url=False)[0]
     place = [str(part) for part in first["loc"]]
     name = ".".join(place)
     if first["type"] == "extra_forbidden":
-        return f"config: {name}: no such setting{_suggestion(place)}"
+        return f"{where}: {name}: no such setting{_suggestion(place, kind)}"
     message = first["msg"].removeprefix("Value error, ")
     rule = message[0].lower() + message[1:]
     if first["type"] == "value_error":
-        return f"config: {name}: {rule}"
-    return f"config: {name}: {rule}, got {first['input']!r}"
+        return f"{where}: {name}: {rule}"
+    return f"{where}: {name}: {rule}, got {first['input']!r}"
 
 
-def _suggestion(place: Sequence[str]) -> str:
-    close = nearest(place[-1], _settings_of(place[:-1]))
+def _suggestion(place: Sequence[str], kind: type[BaseModel]) -> str:
+    beside = [".".join([*place[:-1], name]) for name in _settings_of(place[:-1], kind)]
+    close = nearest(".".join(place), beside)
     if close:
         return close
-    everywhere = [name for name, _ in flatten(RunConfig().model_dump())]
+    everywhere = [name for name, _ in flatten(kind().model_dump())]
     same = [name for name in everywhere if name.rpartition(".")[2] == place[-1]]
     return f"; did you mean {' or '.join(same)}?" if same else nearest(".".join(place), everywhere)
 
 
-def _settings_of(place: Sequence[str]) -> list[str]:
-    section: type[BaseModel] = RunConfig
+def _settings_of(place: Sequence[str], kind: type[BaseModel]) -> list[str]:
+    section = kind
     for part in place:
         inner = section.model_fields[part].annotation
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):

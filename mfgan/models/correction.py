@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mfgan.data.batch import JaggedBatch
     from mfgan.models.discriminator import Discriminators
 
+CALIBRATION_FILE = "calibration.json"  # where the stage keeps a correction
+
 
 @dataclass(frozen=True)
 class FactorCorrection:

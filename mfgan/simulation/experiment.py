@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 from torch import Tensor
 
+from mfgan.config.load import resolve, validated
 from mfgan.console import SILENT, Reporter
-from mfgan.errors import MfganError, nearest
+from mfgan.errors import MfganError
 from mfgan.evaluation.seeds import over_seeds
 from mfgan.files import read_json
 from mfgan.simulation.agreement import agreement
@@ -25,7 +25,6 @@ from mfgan.simulation.recommenders import (
 from mfgan.simulation.rollout import Rollout, roll_out
 from mfgan.simulation.users import REWARDS, SessionRule, item_pool
 from mfgan.training.run import Run
-from mfgan.training.user_model.config import parse_overrides
 from mfgan.training.user_model.run import UserModelRun, fitted_users
 
 _ADAPT_POINTS = 6
@@ -41,15 +40,7 @@ def load_policy_settings(overrides: Sequence[str] = ()) -> PolicySettings:
         >>> load_policy_settings(["slate=2"]).slate
         2
     """
-    try:
-        settings = PolicySettings.model_validate(parse_overrides(overrides))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            close = nearest(name, list(PolicySettings.model_fields))
-            raise MfganError(f"policy: {name}: no such setting{close}") from None
-        raise MfganError(f"policy: {name}: {first['msg']}, got {first['input']!r}") from None
+    settings = validated(PolicySettings, resolve(overrides=overrides), "policy")
     SessionRule.parse(settings.session)
     if settings.reward not in REWARDS:
         raise MfganError(f"policy: reward must be {', '.join(REWARDS)}, got {settings.reward!r}")

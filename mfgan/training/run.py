@@ -12,7 +12,7 @@ from mfgan.config import RunConfig, load_config
 from mfgan.data.dataset import PreparedDataset
 from mfgan.errors import MfganError, nearest
 from mfgan.files import atomic_file, read_json, write_json
-from mfgan.models.correction import Correction
+from mfgan.models.correction import CALIBRATION_FILE, Correction
 from mfgan.training.checkpoint import CheckpointStore, load_model
 from mfgan.training.stage import StageContext
 from mfgan.training.stages import CONTROL_STAGE, STAGE_NAMES
@@ -211,7 +211,7 @@ class Run:
         Raises:
             MfganError: The file is not what the stage wrote.
         """
-        path = self.stage_directory("calibrate") / "calibration.json"
+        path = self.stage_directory("calibrate") / CALIBRATION_FILE
         if not self.has_finished("calibrate") or not path.exists():
             return None
         names = self.config.discriminator.factors or tuple(self.dataset.factor_names)

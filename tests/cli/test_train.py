@@ -50,7 +50,7 @@ def test_progress_and_a_table_are_shown(dataset, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--set", "generator.dropuot=1"], "did you mean 'dropout'"),
+        (["--set", "generator.dropuot=1"], "did you mean 'generator.dropout'"),
         (["--resume"], "must be a run to --resume"),
         (["--config", "none.toml"], "none.toml: must exist"),
         (["--init", "nowhere"], "must be a run made by"),

@@ -171,7 +171,7 @@ def test_the_replay_keeps_the_newest():
     ("override", "message"),
     [
         ("slat=2", "policy: slat: no such setting; did you mean 'slate'"),
-        ("slate=0", "policy: slate: Input should be greater than or equal to 1, got 0"),
+        ("slate=0", "policy: slate: input should be greater than or equal to 1, got 0"),
         ("session=weekly", "must be fixed:N or geometric:N"),
         ("reward=joy", "policy: reward must be gain, utility, click"),
     ],

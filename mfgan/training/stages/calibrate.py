@@ -11,7 +11,7 @@ from mfgan.data.batching import history_batches
 from mfgan.data.dataset import PreparedDataset
 from mfgan.errors import MfganError
 from mfgan.files import write_json
-from mfgan.models.correction import Correction, FactorCorrection
+from mfgan.models.correction import CALIBRATION_FILE, Correction, FactorCorrection
 from mfgan.models.discriminator import Discriminators
 from mfgan.models.generator import Generator
 from mfgan.training.calibration import fit_chance, fit_choice, held_out_error
@@ -29,7 +29,6 @@ class CalibrateStage(OneShotStage):
     """
 
     name: ClassVar[str] = "calibrate"
-    FILE: ClassVar[str] = "calibration.json"
 
     def run(self, directory: Path) -> None:
         """Fit on the validation items of up to ``calibrate.users`` users."""
@@ -67,7 +66,7 @@ class CalibrateStage(OneShotStage):
         gain = fit.log_likelihood - alone.log_likelihood
         found = Correction(tuple(factors), settings.top_k, len(chosen), gain)
         directory.mkdir(parents=True, exist_ok=True)
-        write_json(directory / self.FILE, found.to_dict())
+        write_json(directory / CALIBRATION_FILE, found.to_dict())
 
     @torch.inference_mode()
     def _trials(

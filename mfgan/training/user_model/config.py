@@ -1,21 +1,16 @@
 """Settings of a user model's training: presets, TOML, ``key=value``."""
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import tomli_w
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from mfgan.config import OptimizerConfig, Section
+from mfgan.config.load import resolve, validated
 from mfgan.errors import MfganError, nearest
 from mfgan.models.user_model_config import UserModelConfig
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 Objective = Literal["shannon", "l2", "adversarial-shannon", "adversarial-l2"]
 UsersOf = Literal["train", "validation", "test", "held-out"]
@@ -146,84 +141,4 @@ def load_settings(
             f"user-model: preset must be one of {', '.join(PRESETS)}, got {preset!r}"
             f"{nearest(preset, list(PRESETS))}"
         )
-    values: Mapping[str, Any] = tomllib.loads(_PRESETS[preset])
-    if file is not None:
-        values = _merge(values, _read(Path(file)))
-    values = _merge(values, parse_overrides(overrides))
-    try:
-        return UserModelSettings.model_validate(values)
-    except ValidationError as error:
-        raise MfganError(_explain(error)) from None
-
-
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for name, value in over.items():
-        old = merged.get(name)
-        if isinstance(value, Mapping) and isinstance(old, Mapping):
-            value = _merge(old, value)
-        merged[name] = value
-    return merged
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MfganError(f"{path}: must exist, found nothing") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise MfganError(f"{path}: must be TOML, got {error}") from None
-
-
-def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    """``a.b=value`` texts as nested settings, a value as TOML writes it or a bare word.
-
-    Raises:
-        MfganError: A text is of another form.
-    """
-    values: dict[str, Any] = {}
-    for text in overrides:
-        values = _merge(values, _override(text))
-    return values
-
-
-def _override(text: str) -> dict[str, Any]:
-    name, equals, written = text.partition("=")
-    parts = name.strip().split(".")
-    if not equals or not all(parts):
-        raise MfganError(f"--set must be name.name=value, got {text!r}")
-    try:
-        value = tomllib.loads(f"value = {written}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = written.strip()
-    for part in reversed(parts):
-        value = {part: value}
-    return dict(value)
-
-
-def _explain(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    place = [str(part) for part in first["loc"]]
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        return f"user-model: {'.'.join(place)}: no such setting{_suggestion(place)}"
-    got = "" if first["type"] == "value_error" else f", got {first['input']!r}"
-    return f"user-model: {'.'.join(place)}: {message[:1].lower()}{message[1:]}{got}"
-
-
-def _suggestion(place: Sequence[str]) -> str:
-    names = list(_names(UserModelSettings().model_dump()))
-    beside = [name for name in names if name.split(".")[:-1] == list(place[:-1])]
-    close = nearest(".".join(place), beside)
-    same = [name for name in names if name.rpartition(".")[2] == place[-1]]
-    if close or not same:
-        return close or nearest(".".join(place), names)
-    return f"; did you mean {' or '.join(same)}?"
-
-
-def _names(values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    names: list[str] = []
-    for name, value in values.items():
-        inner = isinstance(value, Mapping)
-        names += _names(value, f"{prefix}{name}.") if inner else [f"{prefix}{name}"]
-    return names
+    return validated(UserModelSettings, resolve(_PRESETS[preset], file, overrides), "user-model")
