@@ -1,0 +1,1 @@
+"""The search for the generator's settings: resumable, and every trial ends in a table."""

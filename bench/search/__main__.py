@@ -1,0 +1,73 @@
+"""``python -m bench.search run --data ml-1m --trials 8 --out DIR``: try settings of the generator.
+
+Points are drawn by a tree-structured Parzen estimator from the trials before; ``--try`` adds points
+of one's own. Workers may run side by side, be killed, and go on. ``python -m bench.search table``
+prints all trials.
+"""
+
+from pathlib import Path
+
+import click
+import optuna
+
+from bench.reproduce.rows import DATA
+from bench.reproduce.run import prepared
+from bench.search.table import table
+from bench.search.trial import enqueue, requeue_lost, run_trial
+from mfgan.console import Reporter
+from mfgan.errors import MfganError
+
+_data = click.option("--data", type=click.Choice(sorted(DATA)), default="ml-1m", show_default=True)
+_out = click.option("--out", type=click.Path(path_type=Path), default=Path("reproduction"))
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    """The commands."""
+
+
+@main.command()
+@_data
+@_out
+@click.option("--trials", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option("--try", "points", multiple=True, help="A point of your own: a.b=value c.d=value …")
+@click.option("--set", "given", multiple=True, help="a.b=value, of all trials that are drawn.")
+@click.option("--seed", default=0, show_default=True, help="Of the points that are drawn.")
+def run(
+    data: str, out: Path, trials: int, points: tuple[str, ...], given: tuple[str, ...], seed: int
+) -> None:
+    """Run trials: those that were cut, those of one's own, then drawn ones."""
+    dataset = prepared(data, out, Reporter(stderr=True))
+    study = _study(data, out, seed)
+    requeue_lost(study, data, out)
+    for point in points:
+        enqueue(study, data, tuple(point.split()))
+    for _ in range(trials):
+        run_trial(study, data, dataset.path, given, out)
+
+
+@main.command("table")
+@_data
+@_out
+def show(data: str, out: Path) -> None:
+    """Print all trials, the best first."""
+    click.echo(table(_study(data, out, 0), data))
+
+
+def _study(data: str, out: Path, seed: int) -> optuna.Study:
+    out.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(
+        study_name=data,
+        storage=f"sqlite:///{out / 'search.db'}",
+        load_if_exists=True,
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=40),
+    )
+
+
+try:
+    main()
+except MfganError as error:
+    raise SystemExit(f"error: {error}") from None
