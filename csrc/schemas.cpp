@@ -53,6 +53,13 @@ MFGAN_OPS(MFGAN_NAMESPACE, m) {
       "choice_logsumexp_backward(Tensor grad_out, Tensor utilities, Tensor offsets, Tensor lse) "
       "-> Tensor");
 
+  // Writes `value` into the scores (num_rows, num_items) of what the session of each row's token
+  // has had: items (total_tokens,) up to the token, and earlier (n,) in ragged rows, one a session.
+  // Column c is item c + 1; the item `kept` (num_rows,) keeps its score, 0 for none.
+  m.def(
+      "hide_seen(Tensor(a!) scores, Tensor tokens, Tensor kept, Tensor items, Tensor cu_seqlens, "
+      "Tensor earlier, Tensor earlier_offsets, float value) -> ()");
+
   // Logits (num_positions, num_candidates, num_factors) of candidates after prefixes of packed
   // sessions; backward gives the gradients of the floating tensors, in their order.
   m.def(

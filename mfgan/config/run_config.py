@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mfgan.config.sections import (
     AdversarialConfig,
@@ -58,6 +58,16 @@ class RunConfig(Section):
     adversarial: AdversarialConfig = AdversarialConfig()
     calibrate: CalibrateConfig = CalibrateConfig()
     selection: SelectionConfig = SelectionConfig()
+
+    @model_validator(mode="after")
+    def _smooths_what_it_ranks(self) -> "RunConfig":
+        smoothing = self.pretrain_generator.label_smoothing
+        if self.generator.unseen_only and smoothing:
+            raise ValueError(
+                "pretrain_generator.label_smoothing must be 0 with generator.unseen_only, "
+                f"got {smoothing}"
+            )
+        return self
 
     def to_toml(self) -> str:
         """The settings as TOML text that ``load_config`` reads back to an equal object."""

@@ -43,6 +43,11 @@ class GeneratorConfig(Section):
         default=False, description="cosine logits: hidden states and items of length 1"
     )
     temperature: float = Field(default=1.0, gt=0, description="logits are divided by it")
+    unseen_only: bool = Field(
+        default=False,
+        description="probabilities are over the items that the user has not had yet, as in every "
+        "ranking: in the softmax, in draws and in the policy; a true next item always counts",
+    )
     init_scale: float = Field(
         default=0.02, gt=0, description="standard deviation of the embeddings"
     )

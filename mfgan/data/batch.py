@@ -26,6 +26,9 @@ class JaggedBatch:
         users: ``(num_sessions,)`` int64 user_idx, -1 where unknown.
         targets: ``(total_tokens,)`` int64 next item of each token, 0 for none; or None.
         timestamps: ``(total_tokens,)`` int64 milliseconds; or None.
+        earlier: ``(n,)`` int64, what the users had before the session's first token, laid end to
+            end; None where the sessions are all there is.
+        earlier_offsets: ``(num_sessions + 1,)`` int64 bounds of ``earlier``, on its device.
 
     Raises:
         MfganError: A tensor has another shape or dtype than stated.
@@ -44,6 +47,8 @@ class JaggedBatch:
     users: Tensor
     targets: Tensor | None = None
     timestamps: Tensor | None = None
+    earlier: Tensor | None = None
+    earlier_offsets: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in _TOKEN_FIELDS:
@@ -51,6 +56,11 @@ class JaggedBatch:
         _check("cu_seqlens", self.cu_seqlens, torch.int32, self.num_sessions + 1)
         _check("offsets", self.offsets, torch.int64, self.num_sessions + 1)
         _check("users", self.users, torch.int64, self.num_sessions)
+        if (self.earlier is None) != (self.earlier_offsets is None):
+            raise MfganError("JaggedBatch: earlier and earlier_offsets must both be given or none")
+        if self.earlier is not None:
+            _check("earlier", self.earlier, torch.int64, self.earlier.shape[0])
+        _check("earlier_offsets", self.earlier_offsets, torch.int64, self.num_sessions + 1)
         if self.offsets.device.type != "cpu":
             raise MfganError(f"JaggedBatch: offsets must be on the host, got {self.offsets.device}")
 
@@ -147,6 +157,8 @@ class JaggedBatch:
         users: np.ndarray,
         targets: np.ndarray | None = None,
         timestamps: np.ndarray | None = None,
+        earlier: np.ndarray | None = None,
+        earlier_offsets: np.ndarray | None = None,
     ) -> "JaggedBatch":
         """Wrap packed arrays; int64 ones are shared, not copied. Shapes as for the class."""
         bounds = torch.from_numpy(np.ascontiguousarray(offsets, np.int64))
@@ -159,6 +171,8 @@ class JaggedBatch:
             users=_tensor(users),
             targets=None if targets is None else _tensor(targets),
             timestamps=None if timestamps is None else _tensor(timestamps),
+            earlier=None if earlier is None else _tensor(earlier),
+            earlier_offsets=None if earlier_offsets is None else _tensor(earlier_offsets),
         )
 
 

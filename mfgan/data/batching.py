@@ -242,6 +242,12 @@ def _pack(
 
     positions = np.empty(offsets[-1], np.int64)
     count_up(offsets, positions)
+    begins = np.asarray(dataset.offsets[users])
+    earlier = earlier_offsets = None
+    if (begins < starts).any():
+        earlier_offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(starts - begins)])
+        earlier = np.empty(earlier_offsets[-1], np.int64)
+        gather_slices(dataset.items, begins, earlier_offsets, earlier)
     return JaggedBatch.from_arrays(
         items=gather(dataset.items, 0),
         offsets=offsets,
@@ -249,4 +255,6 @@ def _pack(
         users=users,
         targets=gather(dataset.items, 1) if has_targets else None,
         timestamps=None if dataset.timestamps is None else gather(dataset.timestamps, 0),
+        earlier=earlier,
+        earlier_offsets=earlier_offsets,
     )

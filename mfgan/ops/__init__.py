@@ -5,11 +5,13 @@ from mfgan.ops.choice import choice_logsumexp
 from mfgan.ops.dense import dense
 from mfgan.ops.dropout import dropout_residual
 from mfgan.ops.factor_score import factor_score
+from mfgan.ops.hide_seen import hide_seen
 
 __all__ = [
     "choice_logsumexp",
     "dense",
     "dropout_residual",
     "factor_score",
+    "hide_seen",
     "varlen_attention",
 ]

@@ -12,6 +12,7 @@ from mfgan.data.batch import JaggedBatch
 from mfgan.errors import MfganError
 from mfgan.training.chunks import logits_at_once
 from mfgan.training.draws import Draws, exponential, uniform
+from mfgan.training.seen import Seen
 
 Method = Literal["multinomial", "gumbel", "top"]
 _BLOCK = 64  # items whose probabilities are summed before one of them is looked for
@@ -66,6 +67,7 @@ def draw_candidates(
     method: Method,
     rng: Draws,
     exclude: Tensor | None = None,
+    seen: Seen | None = None,
 ) -> Draw:
     """Draw items from the generator's distribution, a few positions at once.
 
@@ -78,6 +80,8 @@ def draw_candidates(
             without replacement; ``top`` takes the most probable.
         rng: Where the draws come from.
         exclude: ``(num_positions,)`` item_idx never drawn at its position, such as the true item.
+        seen: What each position's session has had: that has no probability, unless fewer items
+            than ``count`` are left.
 
     Returns:
         The draw; it has no gradient.
@@ -103,6 +107,7 @@ def draw_candidates(
             rng,
             start,
             None if exclude is None else exclude[start : start + rows, None] - 1,
+            seen,
         )
         for start in range(0, len(hidden), rows)
     ]
@@ -125,8 +130,11 @@ def _draw(
     rng: Draws,
     first_row: int,
     exclude: Tensor | None,
+    seen: Seen | None,
 ) -> Draw:
     logits = padded[:, :num_items]
+    if seen is not None:
+        _hide(logits, seen, first_row, count, exclude)
     left_out = None
     if exclude is not None:
         left_out = logits.gather(1, exclude)
@@ -146,6 +154,19 @@ def _draw(
     else:
         places, threshold = _gumbel(logits - total, count, rng, first_row)
     return Draw(places + 1, logits.gather(1, places) - total, threshold)
+
+
+def _hide(logits: Tensor, seen: Seen, first_row: int, count: int, exclude: Tensor | None) -> None:
+    """Leave out what was had, in rows that have enough without it."""
+    rows = slice(first_row, first_row + len(logits))
+    kept = None if exclude is None else exclude[:, 0] + 1
+    needed = count + (exclude is not None)
+    scarce = logits.size(1) - seen.most < needed
+    whole = logits.clone() if scarce else None
+    seen.hide(logits, rows, kept=kept)
+    if whole is not None:
+        few = logits.isfinite().sum(1, keepdim=True) < needed
+        logits.copy_(torch.where(few, whole, logits))
 
 
 def _gumbel(log_probs: Tensor, count: int, rng: Draws, first_row: int) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from mfgan.models.discriminator import Discriminators, combine
 from mfgan.models.generator import Generator
 from mfgan.training.candidates import choose_positions, draw_candidates
 from mfgan.training.draws import Draws
+from mfgan.training.seen import seen_by
 
 if TYPE_CHECKING:
     from mfgan.config import PretrainDiscriminatorConfig, SampleConfig
@@ -101,6 +102,7 @@ def trials_at(
         method=settings.method,
         rng=rng,
         exclude=real if settings.exclude_target else None,
+        seen=seen_by(generator, batch, positions),
     )
     items = torch.cat([real.unsqueeze(1), draw.items], 1)
     return Trials(batch, positions, items, draw.log_probs)

@@ -5,12 +5,15 @@ item table ``(num_items + 1, hidden_dim)``, whose row 0 is no item, and the true
 row of ``hidden``, 0 where there is none; such rows count for nothing.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from mfgan.training.seen import Seen
 
 # Numbers held at once: few enough to stay near a core while they are worked on, or on a GPU as many
 # as keep it busy with one launch.
@@ -33,8 +36,9 @@ def softmax_cross_entropy(
     *,
     label_smoothing: float = 0.0,
     precision: torch.dtype = torch.float32,
+    seen: "Seen | None" = None,
 ) -> Tensor:
-    """Mean cross-entropy of the softmax over all items.
+    """Mean cross-entropy of the softmax over all items, or those that were not had yet.
 
     Loss and gradients come from one pass over chunks of rows, so that logits are made once and
     never kept.
@@ -46,12 +50,13 @@ def softmax_cross_entropy(
         label_smoothing: Share of the target's probability that is spread over all items.
         precision: ``torch.bfloat16`` rounds what goes into matrix products and what comes out of
             them; the softmax and all sums over chunks stay as wide as ``hidden``.
+        seen: What each row's session has had, which is left out of its softmax, the target apart.
 
     Returns:
         A scalar; gradients flow to ``hidden`` and ``table``, once.
     """
     return _SoftmaxCrossEntropy.apply(  # type: ignore[no-any-return, no-untyped-call]
-        hidden, table, targets, label_smoothing, precision
+        hidden, table, targets, label_smoothing, precision, seen
     )
 
 
@@ -64,6 +69,7 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
         targets: Tensor,
         smoothing: float,
         precision: torch.dtype,
+        seen: "Seen | None",
     ) -> Tensor:
         lowered = precision == torch.bfloat16
         factors = table[1:].to(precision) if lowered else table[1:]
@@ -77,6 +83,8 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
         for rows in _chunks(hidden, items.shape[0]):
             part = hidden[rows].to(precision) if lowered else hidden[rows]
             probabilities = part @ factors.T
+            if seen is not None:
+                seen.hide(probabilities, rows, kept=targets[rows])
             if not asks:
                 log_p = torch.log_softmax(probabilities, 1, dtype=hidden.dtype)
                 chosen[rows] = log_p.gather(1, columns[rows])
@@ -95,7 +103,9 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
             elif wanted:
                 torch.mm(probabilities, items, out=grad_hidden[rows])
                 grad_table[1:].addmm_(probabilities.T, part * weights[rows, None])
-        log_p = _exact_log(chosen[:, 0], hidden, items, columns) if asks else chosen[:, 0]
+        log_p = chosen[:, 0]
+        if asks:
+            log_p = _exact_log(log_p, hidden, items, columns, seen)
         loss = -(weights * log_p).sum()
         if smoothing:
             # mean of log p = mean logit - lse, and log p of the target = its logit - lse
@@ -113,9 +123,9 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_table = ctx.saved_tensors
-        return grad_hidden * grad, grad_table * grad, None, None, None
+        return grad_hidden * grad, grad_table * grad, None, None, None, None
 
 
 def _asks(hidden: Tensor) -> bool:
@@ -129,12 +139,17 @@ def _chunks(hidden: Tensor, row_elements: int) -> list[slice]:
     return [slice(start, start + size) for start in range(0, hidden.shape[0], size)]
 
 
-def _exact_log(chosen: Tensor, hidden: Tensor, items: Tensor, columns: Tensor) -> Tensor:
+def _exact_log(
+    chosen: Tensor, hidden: Tensor, items: Tensor, columns: Tensor, seen: "Seen | None"
+) -> Tensor:
     """The log of probabilities, those too small for float32 worked out from their logits."""
     (low,) = torch.nonzero(chosen < _TINY, as_tuple=True)
     log_p = chosen.clamp_min(_TINY).log()
     for rows in torch.split(low, max(1, _CHUNK_ELEMENTS // items.shape[0])):
-        exact = torch.log_softmax(hidden[rows] @ items.T, 1)
+        logits = hidden[rows] @ items.T
+        if seen is not None:
+            seen.hide(logits, rows, kept=columns[rows, 0] + 1)
+        exact = torch.log_softmax(logits, 1)
         log_p[rows] = exact.gather(1, columns[rows])[:, 0]
     return log_p
 

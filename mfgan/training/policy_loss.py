@@ -11,6 +11,10 @@ import torch
 from torch import Tensor
 
 from mfgan.training.chunks import logits_at_once
+from mfgan.training.seen import Seen
+
+# No probability is left of such a logit, and unlike infinity it may be multiplied by that.
+_HIDDEN = -1e4
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class PolicyTerms:
         anchor_table: ``(num_items + 1, hidden_dim)``, that generator's items.
         anchor_weight: Weight of the divergence ``KL(G || G_anchor)``; 0 needs no anchor.
         entropy_weight: Weight of the entropy, which the loss then rewards.
+        seen: What each position's session has had: both distributions are over the rest and the
+            target.
     """
 
     targets: Tensor
@@ -36,6 +42,7 @@ class PolicyTerms:
     anchor_table: Tensor | None = None
     anchor_weight: float = 0.0
     entropy_weight: float = 0.0
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,7 @@ class _PolicyLoss(torch.autograd.Function):
 def _chunk(hidden: Tensor, items: Tensor, terms: PolicyTerms, part: slice, sums: Tensor) -> Tensor:
     """Add a few positions' share to ``sums``; returns the gradient of their logits."""
     logits = hidden @ items.T
+    _hide(logits, terms, part)
     probs, total = _softmax(logits)
     targets, drawn = terms.targets[part].unsqueeze(1) - 1, terms.items[part] - 1
     coefficients = terms.coefficients[part].to(hidden.dtype)
@@ -138,7 +146,14 @@ def _anchor_logits(terms: PolicyTerms, part: slice) -> Tensor | None:
         return None
     if terms.anchor_hidden is None or terms.anchor_table is None:
         raise ValueError("policy_loss: anchor_weight must come with an anchor, got none")
-    return terms.anchor_hidden[part] @ terms.anchor_table[1:].T
+    logits = terms.anchor_hidden[part] @ terms.anchor_table[1:].T
+    _hide(logits, terms, part)
+    return logits
+
+
+def _hide(logits: Tensor, terms: PolicyTerms, part: slice) -> None:
+    if terms.seen is not None:
+        terms.seen.hide(logits, part, kept=terms.targets[part], value=_HIDDEN)
 
 
 def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:

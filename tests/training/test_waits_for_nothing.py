@@ -27,6 +27,11 @@ STEPS = {
         0,
         ("generator.positions=end", "generator.distance_bias=true", "generator.normalize=true"),
     ),
+    "unseen only": (
+        "pretrain-generator",
+        0,
+        ("generator.unseen_only=true", "generator.max_len=4"),
+    ),
     "bce": ("pretrain-generator", 0, ("pretrain_generator.loss=bce",)),
     "gbce": ("pretrain-generator", 0, ("pretrain_generator.loss=gbce",)),
     "sampled-softmax": ("pretrain-generator", 0, ("pretrain_generator.loss=sampled-softmax",)),
@@ -35,6 +40,11 @@ STEPS = {
     "discriminators, gumbel": ("pretrain-discriminator", 0, ("sample.method=gumbel",)),
     "learned mixture": ("pretrain-discriminator", 0, ("discriminator.combination=learned",)),
     "adversarial": ("adversarial", 0, ()),
+    "adversarial, unseen only": (
+        "adversarial",
+        0,
+        ("generator.unseen_only=true", "generator.max_len=4"),
+    ),
     "adversarial, some positions": ("adversarial", 0, ("adversarial.positions=2",)),
     "adversarial, gumbel": ("adversarial", 0, ("adversarial.policy=gumbel",)),
     "as published": (

@@ -20,6 +20,7 @@ from mfgan.training.rewards import (
     top_coefficients,
     without_replacement_coefficients,
 )
+from mfgan.training.seen import seen_by
 from mfgan.training.stage import StageContext, StepOutput, TrainingStage
 from mfgan.training.validation import validate_generator
 
@@ -160,6 +161,7 @@ class AdversarialStage(TrainingStage):
             anchor_table=self._anchor.item_table if anchored else None,
             anchor_weight=settings.anchor_weight,
             entropy_weight=settings.entropy_weight,
+            seen=seen_by(self.generator, batch),
         )
         parts = policy_loss(hidden, self.generator.item_table, terms)
         figures = {
@@ -186,6 +188,7 @@ class AdversarialStage(TrainingStage):
             settings.num_samples,
             method=settings.policy,
             rng=self.draws_at(_ACTIONS, step),
+            seen=seen_by(self.generator, batch, positions),
         )
         rewards = self._rewards(batch, positions, draw.items)
         # The loss is a mean over all positions; this one is over those that earn a reward.
@@ -212,7 +215,10 @@ class AdversarialStage(TrainingStage):
         """As published: a session earns the reward of what is proposed at its end, everywhere."""
         last = batch.last_tokens()
         proposed = draw_candidates(
-            hidden[last], self.generator.item_table, 1, method="top", rng=torch.Generator()
+            *(hidden[last], self.generator.item_table, 1),
+            method="top",
+            rng=torch.Generator(),
+            seen=seen_by(self.generator, batch, last),
         )
         rewards = self._rewards(batch, last, proposed.items)
         lengths = batch.cu_seqlens.diff().long()

@@ -21,6 +21,7 @@ from mfgan.training.losses import (
 )
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.replay import Sizes
+from mfgan.training.seen import seen_by
 from mfgan.training.stage import StageContext, StepOutput, TrainingStage
 from mfgan.training.validation import validate_generator
 
@@ -98,6 +99,8 @@ class PretrainGeneratorStage(TrainingStage):
         budget, max_len = self.settings.token_budget, self.context.config.generator.max_len
         if self.likelihood.loss != "softmax":
             return f"loss must be softmax, got {self.likelihood.loss}"
+        if self.generator.config.unseen_only:
+            return "generator.unseen_only must be false, got true"
         if budget < max_len:
             return f"token_budget must be at least max_len {max_len}, got {budget}"
         return Sizes(total_tokens=budget, num_sessions=budget + 1, max_len=max_len)
@@ -116,17 +119,21 @@ class PretrainGeneratorStage(TrainingStage):
             raise ValueError(f"{self.name}: batch must have targets, got none")
         with self.autocast():
             hidden = self.generator(batch, rng=self.rng_at(step))
-        loss = self._loss(hidden.float(), batch.targets, drawn, step)
+        loss = self._loss(hidden.float(), batch, drawn, step)
         return StepOutput(loss, tokens=batch.total_tokens)
 
     def _loss(
-        self, hidden: Tensor, targets: Tensor, drawn: Mapping[str, Tensor], step: int
+        self, hidden: Tensor, batch: JaggedBatch, drawn: Mapping[str, Tensor], step: int
     ) -> Tensor:
-        settings, table = self.likelihood, self.generator.item_table
+        settings, table, targets = self.likelihood, self.generator.item_table, batch.targets
+        assert targets is not None
         if settings.loss == "softmax":
             smoothing = settings.label_smoothing
             return softmax_cross_entropy(
-                hidden, table, targets, label_smoothing=smoothing, precision=self._precision()
+                *(hidden, table, targets),
+                label_smoothing=smoothing,
+                precision=self._precision(),
+                seen=seen_by(self.generator, batch),
             )
         if settings.loss == "sampled-softmax":
             return sampled_softmax(
