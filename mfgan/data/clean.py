@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numba import njit
 
+from mfgan.data.encoding import id_order
 from mfgan.data.grouping import bounds_of, lay_out, mark_repeats
 from mfgan.data.ingest import CodedLog
 from mfgan.data.kcore import Core, k_core
@@ -101,19 +102,17 @@ def clean(log: CodedLog, rules: CleaningRules, *, bad_lines: int = 0) -> Histori
     num_users, num_items = len(log.user_ids), len(log.item_ids)
     why = "no record" if bad_lines else "nothing"
     steps.add("read", num_users, num_items, len(log.users), why, dropped=bad_lines)
-    offsets, items, keys, timestamps = _lay_out(log)
-    _drop_repeats(rules, offsets, items, keys, steps)
-    users = np.repeat(np.arange(num_users, dtype=np.int32), np.diff(offsets))
-    core = _k_core(users, items, rules, steps)
-    core = _short_histories(users, items, core, rules, steps)
-    del users
+    laid = _lay_out(log)
+    _drop_repeats(rules, laid, steps)
+    core = _k_core(laid.users, laid.items, rules, steps)
+    core = _short_histories(laid.users, laid.items, core, rules, steps)
     if rules.max_len is not None:
-        _drop_early(offsets, items, core.user_counts, core.item_counts, rules.max_len)
+        _drop_early(laid.offsets, laid.items, core.user_counts, core.item_counts, rules.max_len)
         why = f"earlier than a user's last {rules.max_len}"
         steps.add_core("max-len", core, why)
     if (found := int((core.item_counts > 0).sum())) < 2:
         raise MfganError(f"prepare: the catalogue must hold at least 2 items, got {found}")
-    return _number(log, offsets, items, timestamps, core, steps.rows)
+    return _number(log, laid, core, steps.rows)
 
 
 class _Steps:
@@ -141,29 +140,44 @@ class _Steps:
         self.add(step, users, items, int(core.user_counts.sum()), why)
 
 
-def _lay_out(log: CodedLog) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
-    """Bounds, items, keys and times of the histories; the log's columns are given up."""
+@dataclass
+class _Laid:
+    """A log laid out user by user: bounds, and users, items, keys and times of the rows.
+
+    The columns that the log came in are kept to take the final histories: new memory would have to
+    be fetched from the system page by page.
+    """
+
+    offsets: np.ndarray
+    users: np.ndarray
+    items: np.ndarray
+    keys: np.ndarray
+    timestamps: np.ndarray | None
+    spare_items: np.ndarray
+    spare_times: np.ndarray
+
+
+def _lay_out(log: CodedLog) -> _Laid:
+    """Lay the rows out; the log's columns are given up."""
     time_sorts = log.timestamps is log.keys
     payload = log.items
     if log.timestamps is not None and not time_sorts:
         # Two columns move with the keys, so the rows' numbers do in their place.
         payload = np.arange(len(log.users), dtype=np.int32)
-    users, keys = log.users, log.keys
-    log.users = log.keys = np.zeros(0, np.int32)
-    offsets, payload, keys = lay_out(users, payload, keys, num_users=len(log.user_ids))
-    if time_sorts:
-        items, timestamps = payload, keys
-    elif log.timestamps is not None:
+    offsets, users, payload, keys = lay_out(
+        log.users, payload, log.keys, num_users=len(log.user_ids)
+    )
+    items, timestamps = payload, keys if time_sorts else None
+    if log.timestamps is not None and not time_sorts:
         items, timestamps = np.take(log.items, payload), np.take(log.timestamps, payload)
-    else:
-        items, timestamps = payload, None
-    log.items, log.timestamps = log.users, None
-    return offsets, items, keys, timestamps
+    laid = _Laid(offsets, users, items, keys, timestamps, log.users, log.keys)
+    log.users = log.items = log.keys = np.zeros(0, np.int32)
+    log.timestamps = None
+    return laid
 
 
-def _drop_repeats(
-    rules: CleaningRules, offsets: np.ndarray, items: np.ndarray, keys: np.ndarray, steps: _Steps
-) -> None:
+def _drop_repeats(rules: CleaningRules, laid: _Laid, steps: _Steps) -> None:
+    offsets, items, keys = laid.offsets, laid.items, laid.keys
     if rules.duplicates == "keep":
         return
     if rules.duplicates == "once":
@@ -211,35 +225,27 @@ def _short_histories(
     return core
 
 
-def _number(
-    log: CodedLog,
-    offsets: np.ndarray,
-    items: np.ndarray,
-    timestamps: np.ndarray | None,
-    core: Core,
-    steps: list[dict[str, Any]],
-) -> Histories:
+def _number(log: CodedLog, laid: _Laid, core: Core, steps: list[dict[str, Any]]) -> Histories:
     """Number who is left in the order of their ids, and copy the rows that are left."""
     user_ids, users = _sorted_ids(log.user_ids, core.user_counts)
     item_ids, kept_items = _sorted_ids(log.item_ids, core.item_counts)
     item_idx = np.zeros(len(core.item_counts), np.int32)
     item_idx[kept_items] = np.arange(1, len(kept_items) + 1, dtype=np.int32)
     bounds = bounds_of(core.user_counts[users])
-    out_items = np.empty(bounds[-1], np.int32)
-    times = np.zeros(0, np.int64) if timestamps is None else timestamps
-    out_times = np.empty(bounds[-1] if timestamps is not None else 0, np.int64)
-    arguments = (users, offsets, items, times, item_idx, bounds, out_items, out_times)
+    times = np.zeros(0, np.int64) if laid.timestamps is None else laid.timestamps
+    out = laid.spare_items[: bounds[-1]], laid.spare_times[: bounds[-1] if len(times) else 0]
+    arguments = (users, laid.offsets, laid.items, times, item_idx, bounds, *out)
     over_parts(_copy_histories, group_parts(bounds), *arguments)
-    kept_times = None if timestamps is None else out_times
-    return Histories(bounds, out_items, kept_times, user_ids, item_ids, steps)
+    kept_times = None if laid.timestamps is None else out[1]
+    return Histories(bounds, out[0], kept_times, user_ids, item_ids, steps)
 
 
 def _sorted_ids(ids: pl.Series, counts: np.ndarray) -> tuple[pl.Series, np.ndarray]:
     """The ids of who is left, ascending, and their codes in that order."""
     codes = np.flatnonzero(counts)
     kept = ids.gather(codes)
-    order = kept.arg_sort()
-    return kept.gather(order), codes[order.to_numpy()]
+    order = id_order(kept)
+    return kept.gather(order), codes[order]
 
 
 @njit(cache=True, nogil=True)

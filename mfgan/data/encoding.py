@@ -11,9 +11,21 @@ import polars as pl
 import pyarrow as pa
 from numba import njit
 
+from mfgan.data.id_keys import (
+    LONG,
+    MOST_BYTES,
+    hash_of,
+    is_text,
+    keys_of,
+    mixed,
+    store_text,
+    text_bounds,
+    write_texts,
+)
 from mfgan.errors import MfganError
 
 _MAX_CODES = (1 << 31) - 2
+_ALL_BITS = np.uint64(0xFFFFFFFFFFFFFFFF)  # of a hash; a test leaves some out
 _EMPTY = np.uint64(0)
 _LOW = np.uint64(0xFFFFFFFF)
 _HIGH = np.uint64(32)
@@ -36,11 +48,10 @@ class Encoder:
         self.name, self.dtype = name, dtype
         self.size = 0
         self._slots = np.zeros(1 << 12, np.uint64)  # high half: of the hash, low half: code + 1
-        self._hashes = np.empty(0, np.uint64)
         self._is_text = dtype == pl.String
-        # The integer of each code, or where its text starts in the arena and the last one ends.
-        self._keys = np.zeros(1, np.int64)
-        self._arena = np.zeros(1, np.uint8)
+        # By code: two words of a text, see `id_keys`, or one that is the integer.
+        self._keys = np.empty((0, 2 if self._is_text else 1), np.uint64)
+        self._arena, self._arena_used = np.empty(0, np.uint8), 0
 
     def encode(self, column: pl.Series) -> np.ndarray:
         """The codes of one batch; ids not met before get new ones.
@@ -60,56 +71,70 @@ class Encoder:
             return codes
         if self.size + rows > _MAX_CODES:
             raise MfganError(f"prepare: {self.name} must have at most {_MAX_CODES:,} distinct ids")
-        hashes = _hashes_of(column)
         self._reserve(rows)
         if not self._is_text:
             keys = column.cast(pl.UInt64 if column.dtype == pl.UInt64 else pl.Int64).to_numpy()
             self.size = _encode_integers(
-                keys.view(np.int64), hashes, self._slots, self._hashes, self._keys, self.size, codes
+                keys.view(np.uint64), self._slots, _ALL_BITS, self._keys, self.size, codes
             )
             return codes
-        offsets, data = _text_buffers(column)
-        self._arena = _grown(self._arena, int(self._keys[self.size]), len(data) + 1)
-        table = (self._slots, self._hashes, self._keys, self._arena)
-        self.size, _ = _encode_text(offsets, data, hashes, *table, self.size, codes)
+        offsets, data = text_buffers(column)
+        # A long text takes its bytes and eight of length; none has fewer than sixteen.
+        room = int(offsets[-1] - offsets[0]) * 3 // 2
+        self._arena = _grown(self._arena, self._arena_used, room)
+        table: tuple[Any, ...] = (self._slots, _ALL_BITS, self._keys, self._arena)
+        table = (offsets, data, *table, self._arena_used, self.size, codes)
+        self._arena_used, self.size, _ = _encode_text(*table)
         return codes
 
     def ids(self) -> pl.Series:
         """The distinct ids by code, of the column's dtype."""
+        keys = self._keys[: self.size]
         if not self._is_text:
-            keys = self._keys[: self.size]
-            keys = keys.view(np.uint64) if self.dtype == pl.UInt64 else keys
-            return pl.Series(self.name, keys).cast(self.dtype)
-        bounds = self._keys[: self.size + 1]
-        buffers = [None, pa.py_buffer(bounds), pa.py_buffer(self._arena[: bounds[-1]])]
+            numbers = keys[:, 0] if self.dtype == pl.UInt64 else keys[:, 0].view(np.int64)
+            return pl.Series(self.name, numbers).cast(self.dtype)
+        bounds = np.empty(self.size + 1, np.int64)
+        text_bounds(keys, self._arena, bounds)
+        data = np.empty(bounds[-1], np.uint8)
+        write_texts(keys, self._arena, bounds, data)
+        buffers = [None, pa.py_buffer(bounds), pa.py_buffer(data)]
         text: Any = pa.Array.from_buffers(pa.large_string(), self.size, buffers)
         return pl.Series(self.name, pl.from_arrow(text), dtype=pl.String)
 
     def _reserve(self, rows: int) -> None:
-        self._hashes = _grown(self._hashes, self.size, rows)
-        self._keys = _grown(self._keys, self.size + 1, rows)
+        self._keys = _grown(self._keys, self.size, rows)
         want = len(self._slots)
-        while want < 4 * (self.size + rows):
+        while want < 2 * (self.size + rows):
             want *= 2
         if want > len(self._slots):
             self._slots = np.zeros(want, np.uint64)
-            _fill_slots(self._slots, self._hashes, self.size)
+            _fill_slots(self._slots, _ALL_BITS, self._keys, self.size)
 
 
-def _hashes_of(column: pl.Series) -> np.ndarray:
-    return column.hash().to_numpy()
+def id_order(ids: pl.Series) -> np.ndarray:
+    """``(n,)`` int64 places of distinct ids in ascending order, integers or strings."""
+    if ids.dtype == pl.String:
+        offsets, data = text_buffers(ids)
+        keys = np.empty((len(ids), 2), np.uint64)
+        if keys_of(offsets, data, keys) <= MOST_BYTES:
+            first, second = np.ascontiguousarray(keys.T)
+            # Of numbers that are filled up with zeros the first eight bytes are often the same.
+            if len(first) and first.min() == first.max():
+                return np.argsort(second)
+            return np.lexsort((second, first))
+    return ids.arg_sort().to_numpy().astype(np.int64)
 
 
 def _grown(array: np.ndarray, used: int, more: int) -> np.ndarray:
     """The array, or a longer one with the same first ``used``, with room for ``more``."""
     if used + more <= len(array):
         return array
-    longer = np.empty(max(used + more, 2 * used), array.dtype)
+    longer = np.empty((max(used + more, 2 * used), *array.shape[1:]), array.dtype)
     longer[:used] = array[:used]
     return longer
 
 
-def _text_buffers(column: pl.Series) -> tuple[np.ndarray, np.ndarray]:
+def text_buffers(column: pl.Series) -> tuple[np.ndarray, np.ndarray]:
     """``(rows + 1,)`` int64 bounds and the UTF-8 bytes of a String column without nulls."""
     text = column.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     _, bounds, data = text.buffers()
@@ -124,125 +149,117 @@ def _first_slot(hashed, slots):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _fill_slots(slots, hashes, size):  # type: ignore[no-untyped-def]
+def _fill_slots(slots, bits, keys, size):  # type: ignore[no-untyped-def]
     mask = slots.shape[0] - 1
     for code in range(size):
-        slot = _first_slot(hashes[code], slots)
+        if keys.shape[1] == 2:
+            hashed = hash_of(keys[code, 0], keys[code, 1]) & bits
+        else:
+            hashed = mixed(keys[code, 0]) & bits
+        slot = _first_slot(hashed, slots)
         while slots[slot] != _EMPTY:
             slot = (slot + 1) & mask
-        slots[slot] = ((hashes[code] >> _HIGH) << _HIGH) | np.uint64(code + 1)
+        slots[slot] = ((hashed >> _HIGH) << _HIGH) | np.uint64(code + 1)
 
 
 @njit(cache=True, nogil=True)
-def _encode_integers(column, hashed, slots, hashes, keys, size, codes):  # type: ignore[no-untyped-def]
+def _encode_integers(column, slots, bits, keys, size, codes):  # type: ignore[no-untyped-def]
     mask = slots.shape[0] - 1
+    hashed = np.empty(_BLOCK, np.uint64)
     found = np.empty(_BLOCK, np.uint64)
     for first in range(0, column.shape[0], _BLOCK):
         rows = min(_BLOCK, column.shape[0] - first)
         for j in range(rows):
-            found[j] = slots[_first_slot(hashed[first + j], slots)]
+            hashed[j] = mixed(column[first + j]) & bits
+            found[j] = slots[_first_slot(hashed[j], slots)]
         for j in range(rows):
             row = first + j
             code = np.int64(found[j] & _LOW) - 1
-            if code >= 0 and keys[code] == column[row]:
+            if code >= 0 and keys[code, 0] == column[row]:
                 codes[row] = code
                 continue
-            slot = _first_slot(hashed[row], slots)
-            tag = (hashed[row] >> _HIGH) << _HIGH
+            slot = _first_slot(hashed[j], slots)
+            tag = (hashed[j] >> _HIGH) << _HIGH
             while True:
                 entry = slots[slot]
                 if entry == _EMPTY:
                     slots[slot] = tag | np.uint64(size + 1)
-                    hashes[size] = hashed[row]
-                    keys[size] = column[row]
+                    keys[size, 0] = column[row]
                     codes[row] = size
                     size += 1
                     break
                 code = np.int64(entry & _LOW) - 1
-                if keys[code] == column[row]:
+                if keys[code, 0] == column[row]:
                     codes[row] = code
                     break
                 slot = (slot + 1) & mask
     return size
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _word(data, place):  # type: ignore[no-untyped-def]
-    # Eight shifted bytes, which LLVM makes one load; unsigned indices, since a negative one counts
-    # from the end and the test for it would keep the loads apart.
-    at = np.uint64(place)
-    word = np.uint64(data[at])
-    for byte in range(1, 8):
-        word |= np.uint64(data[at + np.uint64(byte)]) << np.uint64(8 * byte)
-    return word
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _same_text(data, start, end, arena, place, stop):  # type: ignore[no-untyped-def]
-    length = end - start
-    if length != stop - place:
-        return False
-    whole = length // 8 * 8 if length >= 8 else 0
-    for step in range(0, whole, 8):
-        if _word(data, start + step) != _word(arena, place + step):
-            return False
-    if whole == 0:
-        same = True
-        for step in range(length):
-            same &= data[start + step] == arena[place + step]
-        return same
-    # The last word overlaps the one before it.
-    return _word(data, end - 8) == _word(arena, stop - 8)
-
-
 @njit(cache=True, nogil=True)
-def _encode_text(offsets, data, hashed, slots, hashes, keys, arena, size, codes):  # type: ignore[no-untyped-def]
+def _encode_text(offsets, data, slots, bits, keys, arena, used, size, codes):  # type: ignore[no-untyped-def]
     mask = slots.shape[0] - 1
+    wanted = np.empty((_BLOCK, 2), np.uint64)
+    hashed = np.empty(_BLOCK, np.uint64)
     found = np.empty(_BLOCK, np.uint64)
-    starts = np.empty(_BLOCK, np.int64)
-    stops = np.empty(_BLOCK, np.int64)
+    met = np.empty((_BLOCK, 2), np.uint64)
     touched = np.uint8(0)
     for first in range(0, codes.shape[0], _BLOCK):
         rows = min(_BLOCK, codes.shape[0] - first)
-        # Three loops of loads that do not wait for each other, then the work on what they fetched:
-        # one loop over rows would wait for main memory three times a row.
+        # Two loops of loads that do not wait for each other, then the work on what they fetched:
+        # one loop over rows would wait for main memory twice a row.
+        keys_of(offsets[first : first + rows + 1], data, wanted[:rows])
         for j in range(rows):
-            found[j] = slots[_first_slot(hashed[first + j], slots)]
+            if wanted[j, 1] == LONG:
+                wanted[j, 0] &= bits
+            hashed[j] = hash_of(wanted[j, 0], wanted[j, 1]) & bits
+            found[j] = slots[_first_slot(hashed[j], slots)]
         for j in range(rows):
-            tag = hashed[first + j] >> _HIGH
-            slot = _first_slot(hashed[first + j], slots)
+            tag = hashed[j] >> _HIGH
+            slot = _first_slot(hashed[j], slots)
             while found[j] != _EMPTY and found[j] >> _HIGH != tag:
                 slot = (slot + 1) & mask
                 found[j] = slots[slot]
             code = np.int64(found[j] & _LOW) - 1 if found[j] != _EMPTY else 0
-            starts[j] = keys[code]
-            stops[j] = keys[code + 1]
+            met[j, 0], met[j, 1] = keys[code, 0], keys[code, 1]
+            if met[j, 1] & LONG == LONG:
+                touched ^= arena[np.int64(met[j, 1] >> np.uint64(8))]
         for j in range(rows):
-            touched ^= arena[starts[j]]
-        for j in range(rows):
-            row = first + j
-            start, end = offsets[row], offsets[row + 1]
-            if found[j] != _EMPTY and _same_text(data, start, end, arena, starts[j], stops[j]):
-                codes[row] = np.int64(found[j] & _LOW) - 1
+            one, two = wanted[j, 0], wanted[j, 1]
+            if found[j] != _EMPTY and one == met[j, 0] and two == met[j, 1] and two != LONG:
+                codes[first + j] = np.int64(found[j] & _LOW) - 1
                 continue
-            tag = (hashed[row] >> _HIGH) << _HIGH
-            slot = _first_slot(hashed[row], slots)
-            while True:
-                entry = slots[slot]
-                if entry == _EMPTY:
-                    slots[slot] = tag | np.uint64(size + 1)
-                    hashes[size] = hashed[row]
-                    for step in range(end - start):
-                        arena[keys[size] + step] = data[start + step]
-                    keys[size + 1] = keys[size] + end - start
-                    codes[row] = size
-                    size += 1
-                    break
-                code = np.int64(entry & _LOW) - 1
-                if (entry >> _HIGH) << _HIGH == tag and _same_text(
-                    data, start, end, arena, keys[code], keys[code + 1]
-                ):
-                    codes[row] = code
-                    break
-                slot = (slot + 1) & mask
-    return size, touched
+            place = first + j, offsets[first + j], offsets[first + j + 1]
+            used, size = _look_up(
+                *(place, data, wanted[j], hashed[j], slots, keys, arena, used, size, codes)
+            )
+    return used, size, touched
+
+
+@njit(cache=True, nogil=True)
+def _look_up(place, data, key, hashed, slots, keys, arena, used, size, codes):  # type: ignore[no-untyped-def]
+    """Find or enter one id by its key, a long text by the text itself."""
+    row, start, end = place
+    mask = slots.shape[0] - 1
+    slot = _first_slot(hashed, slots)
+    is_long = key[1] == LONG
+    while True:
+        entry = slots[slot]
+        if entry == _EMPTY:
+            slots[slot] = ((hashed >> _HIGH) << _HIGH) | np.uint64(size + 1)
+            keys[size, 0], keys[size, 1] = key[0], key[1]
+            if is_long:
+                keys[size, 1] = store_text(data, start, end, arena, used)
+                used += 8 + end - start
+            codes[row] = size
+            return used, size + 1
+        code = np.int64(entry & _LOW) - 1
+        same = keys[code, 0] == key[0]
+        if same and is_long:
+            same = is_text(data, start, end, keys[code, 1], arena)
+        elif same:
+            same = keys[code, 1] == key[1]
+        if same:
+            codes[row] = code
+            return used, size
+        slot = (slot + 1) & mask

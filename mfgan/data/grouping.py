@@ -23,7 +23,7 @@ def bounds_of(counts: np.ndarray) -> np.ndarray:
 
 def lay_out(
     users: np.ndarray, payload: np.ndarray, keys: np.ndarray, *, num_users: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Group rows by user; within a user by key, equal keys in the order they came.
 
     Args:
@@ -33,7 +33,7 @@ def lay_out(
         num_users: Users there are.
 
     Returns:
-        ``(num_users + 1,)`` int64 bounds of the users, and payload and keys laid out.
+        ``(num_users + 1,)`` int64 bounds of the users, and users, payload and keys laid out.
     """
     shift = max(int(num_users).bit_length() - _BUCKET_BITS, 0)
     num_buckets = (max(num_users - 1, 0) >> shift) + 1
@@ -49,7 +49,7 @@ def lay_out(
     over_parts(_part_rows, numbered, users, payload, keys, ends, shift, cursors, *parted)
     counts = np.zeros(num_users, np.int64)
     over_parts(_group_buckets, group_parts(buckets), buckets, shift, counts, *parted)
-    return bounds_of(counts), parted[1], parted[2]
+    return bounds_of(counts), *parted
 
 
 def mark_repeats(offsets: np.ndarray, keys: np.ndarray | None, items: np.ndarray) -> int:
@@ -117,6 +117,10 @@ def _group_buckets(first, end, buckets, shift, counts, users, payload, keys):  #
             spare_payload[place] = payload[row]
             if has_keys:
                 spare_keys[place] = keys[row]
+        place = base
+        for user in range(first_user, end_user):
+            users[place : place + counts[user]] = user
+            place += counts[user]
         payload[base:stop] = spare_payload[: stop - base]
         if not has_keys:
             continue

@@ -9,6 +9,7 @@ import polars as pl
 
 from mfgan.data.columns import ITEM_ID, ORDER, TIMESTAMP, USER_ID
 from mfgan.data.encoding import Encoder
+from mfgan.data.growing import GrowingColumn
 from mfgan.data.parallel import together
 from mfgan.errors import MfganError
 
@@ -54,7 +55,9 @@ def code_log(interactions: pl.LazyFrame) -> CodedLog:
     schema = interactions.collect_schema()
     encoders = {name: Encoder(name, schema[name]) for name in (USER_ID, ITEM_ID)}
     times = [name for name in (ORDER, TIMESTAMP) if name in schema]
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in [*encoders, *times]}
+    columns = {name: GrowingColumn(np.int32) for name in encoders}
+    columns |= {name: GrowingColumn(np.int64) for name in times}
+    lacks_times = False
     for batch in batches(interactions.select(list(columns))):
         for name in [*encoders, *([] if ORDER in times else times)]:
             if batch[name].null_count():
@@ -62,38 +65,27 @@ def code_log(interactions: pl.LazyFrame) -> CodedLog:
                     f"prepare: {name} must not be null, got {batch[name].null_count()}"
                 )
         jobs = [partial(encoder.encode, batch[name]) for name, encoder in encoders.items()]
-        coded = together(jobs)
-        for name, codes in zip(encoders, coded, strict=True):
-            columns[name].append(codes)
+        for name, codes in zip(encoders, together(jobs), strict=True):
+            columns[name].add(codes)
         if ORDER in times:
-            columns[ORDER].append(order_keys(batch[ORDER]))
+            columns[ORDER].add(order_keys(batch[ORDER]))
         if TIMESTAMP in times:
-            columns[TIMESTAMP].append(_milliseconds(batch[TIMESTAMP]))
-    return assemble(columns, {name: encoder.ids() for name, encoder in encoders.items()})
+            lacks_times |= batch[TIMESTAMP].null_count() > 0
+            columns[TIMESTAMP].add(batch[TIMESTAMP].cast(pl.Int64).fill_null(0).to_numpy())
+    if lacks_times:
+        del columns[TIMESTAMP]
+    return _whole(columns, {name: encoder.ids() for name, encoder in encoders.items()})
 
 
-def assemble(columns: dict[str, list[np.ndarray]], ids: dict[str, pl.Series]) -> CodedLog:
-    """Put the batches of each column together, freeing them column by column.
-
-    Args:
-        columns: Codes by ``user_id`` and ``item_id``, int64 keys by ``order``, int64 milliseconds
-            by ``timestamp``, where a batch of no rows says that a row had none.
-        ids: The ids by code.
-
-    Raises:
-        MfganError: There are no rows.
-    """
-    whole: dict[str, np.ndarray | None] = {}
-    for name in list(columns):
-        parts = columns.pop(name)
-        whole[name] = np.concatenate(parts) if parts and all(map(len, parts)) else None
-    users, items, timestamps = whole[USER_ID], whole[ITEM_ID], whole.get(TIMESTAMP)
-    if users is None or items is None:
+def _whole(columns: dict[str, GrowingColumn], ids: dict[str, pl.Series]) -> CodedLog:
+    if not columns[USER_ID].size:
         raise MfganError("prepare: the log must hold interactions, found none")
-    keys = whole.get(ORDER)
+    whole = {name: column.whole() for name, column in columns.items()}
+    timestamps = whole.get(TIMESTAMP)
+    keys = whole.get(ORDER, timestamps)
     if keys is None:
-        keys = timestamps if timestamps is not None else np.zeros(0, np.int64)
-    return CodedLog(users, items, keys, timestamps, ids[USER_ID], ids[ITEM_ID])
+        keys = np.zeros(0, np.int64)
+    return CodedLog(whole[USER_ID], whole[ITEM_ID], keys, timestamps, ids[USER_ID], ids[ITEM_ID])
 
 
 def batches(frame: pl.LazyFrame) -> Iterator[pl.DataFrame]:
@@ -123,9 +115,3 @@ def order_keys(order: pl.Series) -> np.ndarray:
     bits = (order.cast(pl.Float64).fill_null(0.0).to_numpy() + 0.0).view(np.int64)
     keys = bits ^ ((bits >> 63) & np.int64((1 << 63) - 1))
     return np.where(order.is_null().to_numpy(), _FIRST, keys)
-
-
-def _milliseconds(timestamps: pl.Series) -> np.ndarray:
-    if timestamps.null_count():
-        return np.zeros(0, np.int64)
-    return timestamps.cast(pl.Int64).to_numpy()

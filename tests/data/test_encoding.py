@@ -7,10 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mfgan.data import encoding
-from mfgan.data.encoding import Encoder
+from mfgan.data.encoding import Encoder, id_order
 from mfgan.errors import MfganError
 
-text = st.one_of(st.sampled_from(["", "a", "user-00000001", "user-00000002"]), st.text(max_size=20))
+text = st.one_of(
+    st.sampled_from(["", "a", "a\0", "a" * 15, "a" * 16, "user-00000001", "user-00000002"]),
+    st.text(max_size=30),
+)
 integers = st.integers(-(1 << 63), (1 << 63) - 1)
 
 
@@ -49,8 +52,11 @@ def test_integers_of_other_widths(dtype, values):
 
 
 def test_ids_of_one_hash_stay_apart(monkeypatch):
-    monkeypatch.setattr(encoding, "_hashes_of", lambda c: np.full(len(c), 7 << 40, np.uint64))
+    monkeypatch.setattr(encoding, "_ALL_BITS", np.uint64(0))
     names = [f"user-{n:07d}" for n in range(40)] + [f"{n}" for n in range(40)]
+    long_names = [f"a-visitor-with-a-long-name-{n}" for n in range(40)]
+    check([long_names[:5], long_names], pl.String())
+    names += long_names
     check([names[:50], names[20:], names], pl.String())
     check([list(range(50)), list(range(-20, 50))], pl.Int64())
 
@@ -65,6 +71,19 @@ def test_many_ids_in_slices_of_a_longer_column():
         codes = np.concatenate([encoder.encode(batch) for batch in batches])
         assert (encoder.ids().gather(codes) == column).all()
         assert encoder.size == column.n_unique()
+
+
+@given(st.lists(text, max_size=12, unique=True), st.sampled_from(["", "visitor-", "v" * 12]))
+def test_order_of_texts(ids, prefix):
+    ids = pl.Series([prefix + one for one in ids], dtype=pl.String)
+    assert ids.gather(id_order(ids)).to_list() == sorted(ids, key=lambda one: one.encode())
+
+
+@given(st.lists(integers, max_size=12, unique=True))
+def test_order_of_integers(ids):
+    assert pl.Series(ids, dtype=pl.Int64).gather(
+        id_order(pl.Series(ids, dtype=pl.Int64))
+    ).to_list() == sorted(ids)
 
 
 def test_ids_of_another_kind_are_refused():

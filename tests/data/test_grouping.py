@@ -12,8 +12,9 @@ NO_KEYS = np.zeros(0, np.int64)
 
 
 def check(users, items, keys, num_users):
-    offsets, got_items, got_keys = lay_out(users, items, keys, num_users=num_users)
+    offsets, got_users, got_items, got_keys = lay_out(users, items, keys, num_users=num_users)
     order = np.lexsort((np.arange(len(users)), *([keys] if len(keys) else []), users))
+    np.testing.assert_array_equal(got_users, users[order])
     np.testing.assert_array_equal(got_items, items[order])
     np.testing.assert_array_equal(got_keys, keys[order] if len(keys) else NO_KEYS)
     counts = np.bincount(users, minlength=num_users)
