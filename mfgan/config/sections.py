@@ -191,12 +191,30 @@ class PretrainDiscriminatorConfig(StageConfig):
     balanced: bool = Field(
         default=True, description="a real item counts as much as all its candidates together"
     )
+    own_weight: float = Field(
+        default=1.0, ge=0, description="of each factor's own binary cross-entropy"
+    )
     ranking_weight: float = Field(
-        default=0.0, ge=0, description="of the softmax loss over the real item and its candidates"
+        default=0.0,
+        ge=0,
+        description="of each factor's own softmax loss over the real item and its candidates",
+    )
+    joint_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="of the softmax loss of the factors' sum: each learns what the others leave",
     )
     heldout_users: int = Field(
         default=2000, ge=1, description="users on whose validation items each factor is measured"
     )
+
+    @model_validator(mode="after")
+    def _learns_from_something(self) -> "PretrainDiscriminatorConfig":
+        if not (self.own_weight or self.ranking_weight or self.joint_weight):
+            raise ValueError(
+                "one of own_weight, ranking_weight and joint_weight must be above 0, got all 0"
+            )
+        return self
 
 
 class AdversarialConfig(StageConfig):

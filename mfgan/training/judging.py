@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mfgan.config import PretrainDiscriminatorConfig, SampleConfig
     from mfgan.data.dataset import PreparedDataset
 
+SUM_AUC = "AUC (sum)"  # a figure of ``measure``
 _CALIBRATION_BINS = 15
 
 
@@ -129,10 +130,18 @@ def judging_loss(
         losses = 0.5 * (real_loss.mean((0, 1)) + drawn_loss.mean((0, 1)))
     else:
         losses = torch.cat([real_loss, drawn_loss], 1).mean((0, 1))
-    loss = losses.sum() + settings.head_l2 * discriminators.head_penalty().sum()
+    loss = (
+        settings.own_weight * losses.sum() + settings.head_l2 * discriminators.head_penalty().sum()
+    )
     if settings.ranking_weight:
         ranking = (logits.logsumexp(1) - logits[:, 0]).mean(0)
         loss = loss + settings.ranking_weight * ranking.sum()
+    if settings.joint_weight:
+        # Candidates come from the generator, so that log G cancels out of the softmax of
+        # log G + sum_j y_j over them: what is left is the sum.
+        together = logits.sum(-1)
+        joint = (together.logsumexp(1) - together[:, 0]).mean()
+        loss = loss + settings.joint_weight * joint
     if discriminators.mixture is not None:
         loss = loss + _mixture_loss(discriminators, logits)
     with torch.no_grad():
@@ -211,7 +220,8 @@ def measure(discriminators: Discriminators, trials: Iterator[Trials]) -> dict[st
     Returns:
         For each factor ``AUC/<factor>`` of pairs, ``accuracy/<factor>`` and
         ``calibration/<factor>``: the expected calibration error of ``sigmoid(y)`` in 15 bins, real
-        and drawn items weighing the same in the last two. ``AUC`` is of their combination.
+        and drawn items weighing the same in the last two. ``AUC`` is of their combination,
+        ``AUC (sum)`` of the sum of their logits.
     """
     with torch.no_grad():
         logits = torch.cat([discriminators(t.batch, t.positions, t.items) for t in trials])
@@ -223,7 +233,8 @@ def measure(discriminators: Discriminators, trials: Iterator[Trials]) -> dict[st
     figures = {"AUC": pair_auc(logits).mean(0), "accuracy": accuracy, "calibration": errors}
     named = by_factor(figures, discriminators.factor_names)
     values = {name: float(value) for name, value in named.items()}
-    return {"AUC": float(pair_auc(combined).mean()), **values}
+    together = pair_auc(logits.sum(-1, keepdim=True)).mean()
+    return {"AUC": float(pair_auc(combined).mean()), SUM_AUC: float(together), **values}
 
 
 def calibration_error(logits: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from made_scores import InMemoryDataset, random_dataset
 from mfgan.config import DiscriminatorConfig, PretrainDiscriminatorConfig, SampleConfig, load_config
 from mfgan.data.batching import TrainingBatches
 from mfgan.data.factors import Factor
+from mfgan.errors import MfganError
 from mfgan.models.discriminator import Discriminators
 from mfgan.models.generator import Generator
 from mfgan.training.judging import (
@@ -78,6 +79,11 @@ def test_the_losses_options():
     one = math.log(3 + 1 / 3 + 1) - LOG3
     two = math.log(1 + math.e + math.exp(-2))
     assert ranked == pytest.approx(base + 2 * (one + two))
+    joint, _ = loss_of(LOGITS, joint_weight=3.0)
+    together = math.exp(-LOG3 + 1.0) + math.exp(-2.0) + 3.0
+    assert joint == pytest.approx(base + 3 * (math.log(together) - LOG3))
+    only_joint, _ = loss_of(LOGITS, joint_weight=3.0, own_weight=0.0)
+    assert only_joint == pytest.approx(joint - base)
     model = made_discriminators()
     penalty = 0.5 * float(model.head_weight.detach().square().sum())
     assert loss_of(LOGITS, model, head_l2=3.0)[0] == pytest.approx(base + 3 * penalty)
@@ -176,12 +182,13 @@ def alternating_dataset(num_users=300, num_items=60):
     return WithFactors(histories, num_items, [noise, color])
 
 
-def test_discriminators_learn_where_a_factor_tells_and_nothing_where_it_does_not():
+def trained_on_colors(*settings):
     config = load_config(
         overrides=[
             *("generator.hidden_dim=8", "generator.max_len=10", "sample.positions=4"),
             *("sample.num_candidates=4", "discriminator.hidden_dim=8"),
             *("discriminator.max_history=3", "pretrain_discriminator.optimizer.learning_rate=0.02"),
+            *settings,
         ]
     )
     stage = PretrainDiscriminatorStage(
@@ -195,12 +202,31 @@ def test_discriminators_learn_where_a_factor_tells_and_nothing_where_it_does_not
             output.loss.backward()
             optimizer.step()
             step += 1
-    figures = stage.validate()
+    return stage
+
+
+def test_discriminators_learn_where_a_factor_tells_and_nothing_where_it_does_not():
+    figures = trained_on_colors().validate()
     # A drawn item has the wrong color half of the time, and is a tie otherwise.
     assert figures["AUC/color"] > 0.72
     assert figures["accuracy/color"] > 0.7
     assert abs(figures["AUC/noise"] - 0.5) < 0.04
     assert figures["AUC/best"] == pytest.approx((figures["AUC/color"] + figures["AUC/noise"]) / 2)
+
+
+def test_factors_that_learn_together_are_chosen_together():
+    settings = ("pretrain_discriminator.joint_weight=1", "pretrain_discriminator.own_weight=0")
+    stage = trained_on_colors(*settings)
+    figures = stage.validate()
+    assert figures[stage.selection_metric] == figures["AUC (sum)"] > 0.72
+    chosen = stage.best_weights()["discriminators"]
+    for name, value in stage.discriminators.state_dict().items():
+        assert torch.equal(chosen[name], value)
+
+
+def test_something_must_be_learned():
+    with pytest.raises(MfganError, match="own_weight, ranking_weight and joint_weight"):
+        load_config(overrides=["pretrain_discriminator.own_weight=0"])
 
 
 def test_each_factor_keeps_its_own_best_weights():
@@ -234,6 +260,7 @@ def test_measuring_combines_the_factors():
     assert figures["AUC/two"] == pytest.approx(float(pair_auc(logits)[:, 1].mean()))
     assert set(figures) == {
         "AUC",
+        "AUC (sum)",
         *(
             f"{kind}/{name}"
             for kind in ("AUC", "accuracy", "calibration")

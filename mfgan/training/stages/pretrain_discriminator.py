@@ -15,7 +15,7 @@ from mfgan.errors import MfganError
 from mfgan.models.discriminator import Discriminators
 from mfgan.training.candidates import choose_positions
 from mfgan.training.checkpoint import load_model
-from mfgan.training.judging import heldout_trials, judging_loss, measure, trials_at
+from mfgan.training.judging import SUM_AUC, heldout_trials, judging_loss, measure, trials_at
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.stage import StageContext, StepOutput, TrainingStage
 from mfgan.training.stages.cross_fit import fold_of_users
@@ -75,7 +75,7 @@ class PretrainDiscriminatorStage(TrainingStage):
         self.discriminators = context.discriminators()
         self.models = {"discriminators": self.discriminators}
         self._best: BestFactors | None = None
-        if config.selection.enabled:
+        if config.selection.enabled and not self._judging.joint_weight:
             self._best = BestFactors(self.discriminators)
             self.models["best_factors"] = self._best
         self._proposers = [self.generator]
@@ -115,8 +115,11 @@ class PretrainDiscriminatorStage(TrainingStage):
 
     @property
     def selection_metric(self) -> str:
-        """Pairs that the best weights tell right: it grows whenever one factor's do."""
-        return "AUC/best"
+        """Pairs that the best weights tell right: it grows whenever one factor's do.
+
+        Factors that learn together are chosen together, by their sum.
+        """
+        return SUM_AUC if self._judging.joint_weight else "AUC/best"
 
     def batches(self, epoch: int) -> Sequence[JaggedBatch]:
         """All training sessions, or those of one fold, shuffled anew each epoch."""
