@@ -222,7 +222,8 @@ def _encode_text(offsets, data, slots, bits, keys, arena, used, size, codes):  #
                 found[j] = slots[slot]
             code = np.int64(found[j] & _LOW) - 1 if found[j] != _EMPTY else 0
             met[j, 0], met[j, 1] = keys[code, 0], keys[code, 1]
-            if met[j, 1] & LONG == LONG:
+            # Of an empty slot nothing is known: the first key may be what memory held before.
+            if found[j] != _EMPTY and met[j, 1] & LONG == LONG:
                 touched ^= arena[np.int64(met[j, 1] >> np.uint64(8))]
         for j in range(rows):
             one, two = wanted[j, 0], wanted[j, 1]

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numba import njit
 
 from mfgan.data import encoding
 from mfgan.data.encoding import Encoder, id_order
@@ -59,6 +60,16 @@ def test_ids_of_one_hash_stay_apart(monkeypatch):
     names += long_names
     check([names[:50], names[20:], names], pl.String())
     check([list(range(50)), list(range(-20, 50))], pl.Int64())
+
+
+def test_what_memory_held_before_is_never_followed(monkeypatch):
+    # With bounds checked, a place outside the arena is an error and not whatever lies there.
+    checked = njit(boundscheck=True)(encoding._encode_text.py_func)
+    monkeypatch.setattr(encoding, "_encode_text", checked)
+    encoder = Encoder("user_id", pl.String())
+    encoder._keys = np.full((100, 2), (1 << 64) - 1, np.uint64)
+    for batch, codes in ((["b", "a"], [0, 1]), (["a" * 20, "b"], [2, 0])):
+        assert encoder.encode(pl.Series(batch)).tolist() == codes
 
 
 def test_many_ids_in_slices_of_a_longer_column():
