@@ -60,6 +60,14 @@ class RunConfig(Section):
     selection: SelectionConfig = SelectionConfig()
 
     @model_validator(mode="after")
+    def _rows_are_all_there_is(self) -> "RunConfig":
+        if self.generator.factors and self.pretrain_generator.sparse_items is True:
+            raise ValueError(
+                "pretrain_generator.sparse_items must be false with generator.factors, got true"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _smooths_what_it_ranks(self) -> "RunConfig":
         smoothing = self.pretrain_generator.label_smoothing
         if self.generator.unseen_only and smoothing:

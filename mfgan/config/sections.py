@@ -43,6 +43,11 @@ class GeneratorConfig(Section):
         default=False, description="cosine logits: hidden states and items of length 1"
     )
     temperature: float = Field(default=1.0, gt=0, description="logits are divided by it")
+    factors: tuple[str, ...] = Field(
+        default=(),
+        description="factors whose vectors are added to the item's own, where it is read and where "
+        "it is ranked; none named: none, as published",
+    )
     unseen_only: bool = Field(
         default=False,
         description="probabilities are over the items that the user has not had yet, as in every "

@@ -5,7 +5,6 @@ history do not depend on the candidate, and with distances counted backwards fro
 do not depend on the position either: they are made once an item, and ``factor_score`` gathers them.
 """
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -17,7 +16,7 @@ from torch.nn import functional as F
 from mfgan.errors import MfganError
 from mfgan.models import fixed
 from mfgan.models.expanded import expanded_score
-from mfgan.models.factor_embedding import FactorEmbedding
+from mfgan.models.factor_embedding import FactorEmbedding, factor_rngs, named_factors
 from mfgan.ops import dropout_residual, factor_score
 
 if TYPE_CHECKING:
@@ -252,10 +251,7 @@ class Discriminators(nn.Module):
         return in_play.nonzero().squeeze(1), places[items], places[candidates]
 
     def _reset_parameters(self, seed: int) -> None:
-        rngs = [
-            torch.Generator().manual_seed((seed << 32 | zlib.crc32(name.encode())) % 2**63)
-            for name in self.factor_names
-        ]
+        rngs = factor_rngs(self.factor_names, seed)
         self.embedding.reset_parameters(rngs)
         width = self.config.hidden_dim
         with torch.no_grad():
@@ -275,16 +271,10 @@ def choose_factors(config: "DiscriminatorConfig", factors: "Sequence[Factor]") -
     Raises:
         MfganError: A name that is not among ``factors``, or nothing to choose from.
     """
-    by_name = {factor.name: factor for factor in factors}
-    names = config.factors or tuple(by_name)
+    names = config.factors or tuple(factor.name for factor in factors)
     if not names:
         raise MfganError("discriminators: at least one factor must be there, got none")
-    for name in names:
-        if name not in by_name:
-            raise MfganError(
-                f"discriminators: factor must be one of {', '.join(by_name)}, got {name!r}"
-            )
-    return [by_name[name] for name in names]
+    return named_factors("discriminators", names, factors)
 
 
 def combine(logits: Tensor, *, sharpness: float = 0.0, mixture: Tensor | None = None) -> Tensor:

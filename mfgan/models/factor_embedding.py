@@ -1,5 +1,6 @@
-"""What the discriminators know of an item: one vector for each of its factors."""
+"""What is known of an item besides its id: one vector for each of its factors."""
 
+import zlib
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mfgan.errors import MfganError, nearest
 from mfgan.models import fixed
 
 if TYPE_CHECKING:
@@ -122,6 +124,30 @@ class FactorEmbedding(nn.Module):
         offsets = F.pad(lengths.cumsum(0), (1, 0))
         within = torch.arange(int(offsets[-1]), device=rows.device)
         return self.bag_values[within + (starts - offsets[:-1]).repeat_interleave(lengths)], offsets
+
+
+def named_factors(where: str, names: Sequence[str], factors: "Sequence[Factor]") -> "list[Factor]":
+    """The factors of these names, in this order.
+
+    Raises:
+        MfganError: A name that is not among ``factors``; ``where`` begins the message.
+    """
+    by_name = {factor.name: factor for factor in factors}
+    for name in names:
+        if name not in by_name:
+            raise MfganError(
+                f"{where}: factor must be one of {', '.join(by_name)}, got {name!r}"
+                f"{nearest(name, list(by_name))}"
+            )
+    return [by_name[name] for name in names]
+
+
+def factor_rngs(names: Sequence[str], seed: int) -> list[torch.Generator]:
+    """One for each factor, which depends on the factor's name and the seed alone."""
+    return [
+        torch.Generator().manual_seed((seed << 32 | zlib.crc32(name.encode())) % 2**63)
+        for name in names
+    ]
 
 
 def _num_rows(factor: "Factor") -> int:

@@ -1,29 +1,37 @@
 """The generator: a causal self-attentive model of the next item (SASRec, with its options)."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mfgan.models.factor_embedding import FactorEmbedding, factor_rngs, named_factors
 from mfgan.models.layers import Block, make_norm
 from mfgan.ops import dropout_residual
 
 if TYPE_CHECKING:
     from mfgan.config import GeneratorConfig
     from mfgan.data.batch import JaggedBatch
+    from mfgan.data.factors import Factor
 
 
 class Generator(nn.Module):
     """Scores every item as the next one after each token of packed sessions.
 
     The item embedding is tied with the output: the logit of item ``i`` after token ``t`` is
-    ``hidden[t] · item_table[i]``.
+    ``hidden[t] · item_table[i]``. With ``config.factors`` an item's vector is the sum of its own
+    and of one for each factor, so that items learn from others like them.
 
     Args:
         config: Sizes and options.
         num_items: Items of the data set; item 0 is reserved and never recommended.
+        factors: What ``config.factors`` chooses among by name.
         seed: Initial weights follow from it alone.
+
+    Raises:
+        MfganError: ``config.factors`` names one that is not there.
 
     Example:
         >>> generator = Generator(GeneratorConfig(hidden_dim=8), num_items=20)
@@ -31,23 +39,39 @@ class Generator(nn.Module):
         torch.Size([21, 8])
     """
 
-    def __init__(self, config: "GeneratorConfig", num_items: int, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        config: "GeneratorConfig",
+        num_items: int,
+        *,
+        factors: "Sequence[Factor]" = (),
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         self.config = config
         self.num_items = num_items
         # Whether looking items up gives their table a gradient of the rows read, not a whole one.
         self.sparse_gradients = False
         self.item_embedding = nn.Parameter(torch.empty(num_items + 1, config.hidden_dim))
+        self.factor_embedding: FactorEmbedding | None = None
+        if config.factors:
+            chosen = named_factors("generator", config.factors, factors)
+            width, scale = config.hidden_dim, config.init_scale
+            self.factor_embedding = FactorEmbedding(chosen, width, init_scale=scale)
         self.position_embedding: nn.Parameter | None = None
         if config.positions != "none":
             self.position_embedding = nn.Parameter(torch.empty(config.max_len, config.hidden_dim))
         self.blocks = nn.ModuleList(Block(config, place) for place in range(config.num_blocks))
         self.final_norm = make_norm(config) if config.norm_place == "pre" else nn.Identity()
         self._initialise(torch.Generator().manual_seed(seed))
+        if self.factor_embedding is not None:
+            self.factor_embedding.reset_parameters(factor_rngs(config.factors, seed))
 
     @torch.no_grad()
     def _initialise(self, generator: torch.Generator) -> None:
         for name, parameter in self.named_parameters():
+            if name.startswith("factor_embedding"):
+                continue  # they draw from their own, so that the rest is as without them
             if name.endswith("embedding"):
                 parameter.normal_(0, self.config.init_scale, generator=generator)
             elif parameter.ndim == 2 and name.endswith("weight"):
@@ -59,9 +83,14 @@ class Generator(nn.Module):
     @property
     def item_table(self) -> Tensor:
         """``(num_items + 1, hidden_dim)``: what hidden states are multiplied with."""
-        if self.config.normalize:
-            return F.normalize(self.item_embedding, dim=-1)
-        return self.item_embedding
+        vectors = self._item_vectors()
+        return F.normalize(vectors, dim=-1) if self.config.normalize else vectors
+
+    def _item_vectors(self) -> Tensor:
+        if self.factor_embedding is None:
+            return self.item_embedding
+        by_factor: Tensor = self.factor_embedding()
+        return self.item_embedding + by_factor.sum(0)
 
     def forward(
         self, batch: "JaggedBatch", *, rng: Tensor | None = None, last_only: bool = False
@@ -89,7 +118,7 @@ class Generator(nn.Module):
             )
         if last_only and rng is not None:
             raise ValueError("generator: last_only must be without dropout, got an rng")
-        embedded = F.embedding(batch.items, self.item_embedding, sparse=self.sparse_gradients)
+        embedded = F.embedding(batch.items, self._item_vectors(), sparse=self.sparse_gradients)
         if self.position_embedding is not None:
             embedded = embedded + F.embedding(self._places(batch), self.position_embedding)
         dropout_p = config.dropout if rng is not None else 0.0

@@ -62,7 +62,12 @@ class StageContext:
 
         if "generator" not in self.models:
             seed = self.init_seed("generator")
-            made = Generator(self.config.generator, self.dataset.num_items, seed=seed)
+            names = self.config.generator.factors
+            made = Generator(
+                *(self.config.generator, self.dataset.num_items),
+                factors=[self.dataset.factor(name) for name in self.dataset.factor_names if names],
+                seed=seed,
+            )
             self.models["generator"] = made.to(self.device)
         generator = self.models["generator"]
         if not isinstance(generator, Generator):

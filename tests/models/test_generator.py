@@ -2,12 +2,15 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from mfgan.config import GeneratorConfig
 from mfgan.data.batch import JaggedBatch
+from mfgan.data.factors import Factor
+from mfgan.errors import MfganError
 from mfgan.models import generator as generator_module
 from mfgan.models import layers
 from mfgan.models.generator import Generator
@@ -178,3 +181,48 @@ def test_cosine_logits_are_bounded_by_the_temperature():
     logits = generator.logits(generator(pack(make_sequences())))[:, 1:]
     assert logits.abs().max() <= 4 + 1e-5
     assert logits.abs().max() > 1
+
+
+def made_factors():
+    colors = np.array([0, *(1 + i % 3 for i in range(NUM_ITEMS))], np.int32)
+    sizes = np.random.default_rng(0).normal(size=(NUM_ITEMS + 1, 2)).astype(np.float32)
+    return [
+        Factor("size", "dense", 2, sizes, None, ()),
+        Factor("unused", "categorical", 1, np.zeros(NUM_ITEMS + 1, np.int32), None, ("unknown",)),
+        Factor("color", "categorical", 4, colors, None, ("unknown", "red", "green", "blue")),
+    ]
+
+
+@pytest.mark.parametrize("options", [{}, {"normalize": True, "temperature": 0.1}])
+def test_factors_are_added_where_items_are_read_and_ranked(options):
+    config = GeneratorConfig(
+        hidden_dim=16, max_len=12, init_scale=0.5, factors=("color", "size"), **options
+    )
+    generator = Generator(config, NUM_ITEMS, factors=made_factors(), seed=1)
+    plain = Generator(config.model_copy(update={"factors": ()}), NUM_ITEMS, seed=1)
+    with torch.no_grad():
+        color, size = generator.factor_embedding()
+        assert torch.equal(color[1], color[4])
+        assert not torch.equal(color[1], color[2])
+        assert not torch.equal(size[1], size[4])
+        plain.item_embedding += color + size
+    sequences = pack(make_sequences())
+    torch.testing.assert_close(generator(sequences), plain(sequences))
+    torch.testing.assert_close(generator.item_table, plain.item_table)
+    generator.logits(generator(sequences)).logsumexp(1).sum().backward()
+    assert generator.factor_embedding.table.grad.abs().sum() > 0
+    assert generator.factor_embedding.dense_weight.grad.abs().sum() > 0
+
+
+def test_a_factor_begins_the_same_whatever_others_there_are():
+    config = GeneratorConfig(hidden_dim=16, factors=("color",))
+    alone = Generator(config, NUM_ITEMS, factors=made_factors()).factor_embedding()[0]
+    config = GeneratorConfig(hidden_dim=16, factors=("size", "color"))
+    beside = Generator(config, NUM_ITEMS, factors=made_factors()).factor_embedding()[1]
+    assert torch.equal(alone, beside)
+
+
+def test_a_factor_that_is_not_there_is_named():
+    config = GeneratorConfig(hidden_dim=16, factors=("colour",))
+    with pytest.raises(MfganError, match="generator: factor must be one of size, unused, color"):
+        Generator(config, NUM_ITEMS, factors=made_factors())

@@ -21,6 +21,7 @@ from mfgan.errors import MfganError
 from mfgan.files import exclusive
 from mfgan.training import Run, train
 from mfgan.training.log import read_rows
+from mfgan.training.stage import StageContext
 from mfgan.training.stages.pretrain_generator import ContinueMleStage, PretrainGeneratorStage
 
 SMALL = [
@@ -354,3 +355,18 @@ def test_a_full_disk_leaves_the_last_checkpoint(dataset, tmp_path, monkeypatch):
     assert not list((tmp_path / "run").rglob("step-*"))
     run = train(dataset, tmp_path / "run", config, resume=True)
     assert_same_weights(run, Run.open(tmp_path / "whole"))
+
+
+def test_a_generator_with_factors_is_stored_and_read_again(dataset, tmp_path):
+    config = settings("pretrain_generator.epochs=2", "generator.factors=['popularity']")
+    run = train(dataset, tmp_path / "run", config, stage="pretrain-generator")
+    again = Run.open(run.path).generator().factor_embedding.table
+    assert torch.equal(weights(run, "pretrain-generator")["factor_embedding.table"], again)
+    first = StageContext(dataset, config, torch.device("cpu")).generator().factor_embedding.table
+    assert not torch.equal(first, again)
+
+
+def test_a_table_of_sums_is_updated_as_a_whole(dataset):
+    wanted = ("generator.factors=['id']", "pretrain_generator.sparse_items=true")
+    with pytest.raises(MfganError, match="sparse_items must be false with generator.factors"):
+        settings(*wanted, "pretrain_generator.loss=bce")
