@@ -25,21 +25,16 @@ template <typename Arithmetic, int kDim, int kCandidateTiles>
 constexpr int kScoreWarpValues = (kCandidateTiles * kWarpRows +
                                   4 * kScoreColumns<Arithmetic, kDim>)*kRowStride<Arithmetic, kDim>;
 
-// The draws of one step: a site for attention weights, one for each residual branch.
-struct ScorePlaces {
-  uint64_t weights, projected, fed;
+// What draws in one step: the attention weights, then each of the two residual branches.
+enum class ScoreSite { weights, projected, fed };
 
-  __device__ __forceinline__ explicit ScorePlaces(const ScoreParams& p) {
-    if (!p.rng) return;
-    weights = place_key(p.rng[0], p.rng[1], p.site);
-    projected = place_key(p.rng[0], p.rng[1], p.site + 1);
-    fed = place_key(p.rng[0], p.rng[1], p.site + 2);
-  }
-};
+__device__ __forceinline__ uint64_t score_place(const ScoreParams& p, ScoreSite site) {
+  return p.rng ? place_key(p.rng[0], p.rng[1], p.site + static_cast<int>(site)) : 0;
+}
 
-__device__ __forceinline__ RowKey weight_key(const ScoreParams& p, const ScorePlaces& places,
-                                             int64_t score, int factor, int head) {
-  return row_key(places.weights, (score * p.num_factors + factor) * p.num_heads + head);
+__device__ __forceinline__ RowKey weight_key(const ScoreParams& p, uint64_t place, int64_t score,
+                                             int factor, int head) {
+  return row_key(place, (score * p.num_factors + factor) * p.num_heads + head);
 }
 
 // The two candidates of a lane's rows, as their own keys and values at distance 0.
@@ -91,9 +86,8 @@ struct OwnTerm {
 // a tile of `num_rows` rows in chunks. `lse`, where it is not null, gets (score, head)
 // log-sum-exps.
 template <typename Arithmetic, int kDim>
-__device__ __forceinline__ void attend(const ScoreParams& p, const ScorePlaces& places,
-                                       const ScoreUnit& unit, int factor, int head,
-                                       typename Arithmetic::Value* scratch,
+__device__ __forceinline__ void attend(const ScoreParams& p, uint64_t place, const ScoreUnit& unit,
+                                       int factor, int head, typename Arithmetic::Value* scratch,
                                        typename Arithmetic::Value* attended, int num_rows,
                                        int tile_row, float* lse) {
   using Value = typename Arithmetic::Value;
@@ -109,10 +103,11 @@ __device__ __forceinline__ void attend(const ScoreParams& p, const ScorePlaces& 
   if (p.rng) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      keys_of_rows[half] = weight_key(p, places, unit.first + element_row(2 * half), factor, head);
+      keys_of_rows[half] = weight_key(p, place, unit.first + element_row(2 * half), factor, head);
     }
   }
-  RowOperand<Arithmetic, kDim> queries;
+  // Cleared: a register that only the first tile writes would be held from the kernel's start on.
+  RowOperand<Arithmetic, kDim> queries{};
   OnlineSoftmax<kDim> softmax;
   walk_history<Arithmetic, kDim>(
       p, unit, tables, scratch + kWarpRows * kRowStride<Arithmetic, kDim>,

@@ -20,7 +20,7 @@ __device__ __forceinline__ ScoreWeight score_weight(const ScoreParams& p, float 
 // Walks the history again, from the log-sum-exps that `attend` has left and the gradients of what
 // it gave. Leaves grad_query, delta, and the weight and the gradient of each candidate's own term.
 template <typename Arithmetic, int kDim>
-__device__ __forceinline__ void attend_backward(const ScoreGradParams& g, const ScorePlaces& places,
+__device__ __forceinline__ void attend_backward(const ScoreGradParams& g, uint64_t place,
                                                 const ScoreUnit& unit, int factor, int head,
                                                 typename Arithmetic::Value* scratch,
                                                 const typename Arithmetic::Value* attended,
@@ -48,16 +48,18 @@ __device__ __forceinline__ void attend_backward(const ScoreGradParams& g, const 
     const int64_t score = unit.first + element_row(2 * half);
     statistics[half] = (factor * p.num_scores + score) * p.num_heads + head;
     if (element_row(2 * half) < unit.num_scores) lse[half] = g.lse[statistics[half]];
-    if (p.rng) keys_of_rows[half] = weight_key(p, places, score, factor, head);
+    if (p.rng) keys_of_rows[half] = weight_key(p, place, score, factor, head);
   }
-  RowOperand<Arithmetic, kDim> queries, grads;
+  // Wide operands are read again for each tile instead of held: registers are short. Those held are
+  // cleared: a register that only the first tile writes would be held from the kernel's start on.
+  RowOperand<Arithmetic, kDim, kDim <= 64> queries{}, grads{};
   float grad_query[kDim / 8][4] = {};
   walk_history<Arithmetic, kDim>(
       p, unit, tables, scratch + 2 * kWarpRows * kStride,
       [&](int first, const Value* keys, const Value* values) {
-        // Wide operands are read again for each tile instead of held: registers are short.
-        const bool loads = first == 1 || kDim > 64;
         if (first == 1) {
+          queries.load(query_tile);
+          grads.load(grad_tile);
 #pragma unroll
           for (int half = 0; half < 2; ++half) {
             const int row = element_row(2 * half);
@@ -70,9 +72,7 @@ __device__ __forceinline__ void attend_backward(const ScoreGradParams& g, const 
           }
         }
         float logits[kTiles][4] = {}, grad_weights[kTiles][4] = {};
-        if (loads) queries.load(query_tile);
         add_nt(logits, queries, keys);
-        if (loads) grads.load(grad_tile);
         add_nt(grad_weights, grads, values);
 #pragma unroll
         for (int n = 0; n < kTiles; ++n) {

@@ -140,9 +140,10 @@ struct DenseRow {
   RowKey projected, fed;
 };
 
-__device__ __forceinline__ void read_dense_rows(const ScoreParams& p, const ScorePlaces& places,
-                                                const ScoreRows& rows, int factor,
-                                                DenseRow (&mine)[2]) {
+__device__ __forceinline__ void read_dense_rows(const ScoreParams& p, const ScoreRows& rows,
+                                                int factor, DenseRow (&mine)[2]) {
+  const uint64_t projected = score_place(p, ScoreSite::projected);
+  const uint64_t fed = score_place(p, ScoreSite::fed);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int row = rows.mine(2 * half);
@@ -150,8 +151,8 @@ __device__ __forceinline__ void read_dense_rows(const ScoreParams& p, const Scor
     to.score = rows.first + row;
     to.candidate = row < rows.num_valid ? static_cast<int>(p.candidate_rows[to.score]) : -1;
     if (!p.rng) continue;
-    to.projected = row_key(places.projected, to.score * p.num_factors + factor);
-    to.fed = row_key(places.fed, to.score * p.num_factors + factor);
+    to.projected = row_key(projected, to.score * p.num_factors + factor);
+    to.fed = row_key(fed, to.score * p.num_factors + factor);
   }
 }
 

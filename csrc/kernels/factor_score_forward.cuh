@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(kScoreWarps * 32, 1) factor_score_forward(Scor
   auto* hidden = reinterpret_cast<float*>(scratch);
   auto* inner = reinterpret_cast<Value*>(hidden + num_rows * stride);
   Value* stages = inner + chunked_values<Arithmetic>(num_rows, p.width);
-  const ScorePlaces places(p);
+  const uint64_t place = score_place(p, ScoreSite::weights);
   const DenseLayers<Value> layers(p, factor);
 
   for (int64_t first = static_cast<int64_t>(blockIdx.x) * num_rows; first < p.num_scores;
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(kScoreWarps * 32, 1) factor_score_forward(Scor
     __syncthreads();  // cleared before any warp fills its part
     for_each_unit(p, first, last, [&](const ScoreUnit& unit) {
       for (int head = 0; head < p.num_heads; ++head) {
-        attend<Arithmetic, kDim>(p, places, unit, factor, head,
+        attend<Arithmetic, kDim>(p, place, unit, factor, head,
                                  scratch + warp * kScoreWarpValues<Arithmetic, kDim, 1>, attended,
                                  num_rows, static_cast<int>(unit.first - first), nullptr);
       }
@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(kScoreWarps * 32, 1) factor_score_forward(Scor
     __syncthreads();  // all rows are attended, and the attention's tiles may be overwritten
 
     DenseRow mine[2];
-    read_dense_rows(p, places, rows, factor, mine);
+    read_dense_rows(p, rows, factor, mine);
     project_rows<Arithmetic>(p, layers, rows, mine, attended, hidden, stages);
     normalise<Arithmetic>(hidden, stride, p.dim, num_rows, attended, nullptr);
     feed_rows<Arithmetic>(p, layers, rows, attended, inner, stages);

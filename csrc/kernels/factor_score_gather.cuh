@@ -8,8 +8,7 @@
 
 #include <type_traits>
 
-#include "kernels/factor_score_params.h"
-#include "kernels/softmax.cuh"
+#include "kernels/factor_score_units.cuh"
 #include "rng.h"
 
 namespace mfgan::gpu {
@@ -23,54 +22,6 @@ constexpr int kScoreColumns = sizeof(typename Arithmetic::Value) == 4 || kDim > 
 template <int kDim>
 constexpr int kPartsAtOnce = kDim > 64 ? 1 : 4;
 
-constexpr unsigned kWholeWarp = 0xffffffffu;
-
-// A position and some of its candidates, at most kWarpRows.
-struct ScoreUnit {
-  int64_t first;  // score
-  int num_scores;
-  int history;         // tokens that the candidates see, at distances 1 to history
-  int64_t last_token;  // the one at distance 1
-};
-
-struct TokenBounds {
-  int64_t begin, end;
-};
-
-// The session of a token.
-__device__ __forceinline__ TokenBounds session_around(const ScoreParams& p, int64_t token) {
-  int low = 0, high = p.num_sessions;  // cu_seqlens[low] <= token < cu_seqlens[high]
-  while (high - low > 1) {
-    const int middle = (low + high) / 2;
-    if (p.cu_seqlens[middle] <= token) {
-      low = middle;
-    } else {
-      high = middle;
-    }
-  }
-  return {p.cu_seqlens[low], p.cu_seqlens[high]};
-}
-
-__device__ __forceinline__ int history_of(const ScoreParams& p, int64_t token) {
-  const int64_t tokens = token - session_around(p, token).begin + 1;
-  return static_cast<int>(min(tokens, static_cast<int64_t>(p.max_history)));
-}
-
-// Calls `body(unit)` for this warp's share of the units of scores `first` to `last - 1`.
-template <typename Body>
-__device__ __forceinline__ void for_each_unit(const ScoreParams& p, int64_t first, int64_t last,
-                                              Body body) {
-  const int num_warps = blockDim.x / 32, warp = threadIdx.x / 32;
-  int index = 0;
-  for (int64_t score = first, next; score < last; score = next, ++index) {
-    const int64_t position = score / p.num_candidates;
-    next = min(min((position + 1) * p.num_candidates, score + kWarpRows), last);
-    if (index % num_warps != warp) continue;
-    const int64_t token = p.positions[position];
-    body(ScoreUnit{score, static_cast<int>(next - score), history_of(p, token), token});
-  }
-}
-
 // Starts to bring `kRows` rows of a table, one head of them, to shared memory: lane i names row i,
 // a negative number a row of zeros. The caller commits and waits.
 template <typename Arithmetic, int kDim, int kRows>
@@ -82,7 +33,8 @@ __device__ __forceinline__ void gather_rows(typename Arithmetic::Value* tile,
   constexpr int kWide = 16 / static_cast<int>(sizeof(Value)), kParts = kDim / kWide;
   const int lane = lane_index();
   if (p.aligned && p.head_dim % kWide == 0) {
-    constexpr int kUnrolled = kPartsAtOnce<kDim>;
+    // A host compiler takes no notice of the pragma.
+    [[maybe_unused]] constexpr int kUnrolled = kPartsAtOnce<kDim>;
 #pragma unroll kUnrolled
     for (int step = 0; step < kRows * kParts / 32; ++step) {
       const int i = step * 32 + lane, column = i % kParts * kWide;
@@ -115,7 +67,8 @@ struct alignas(sizeof(Value) * kWidth) Values {
 // Calls `body(row, column)` for this lane's share of kWidth-wide parts of a tile.
 template <int kDim, int kRows, int kWidth, typename Body>
 __device__ __forceinline__ void for_each_part(Body body) {
-  constexpr int kParts = kDim / kWidth, kUnrolled = kPartsAtOnce<kDim>;
+  constexpr int kParts = kDim / kWidth;
+  [[maybe_unused]] constexpr int kUnrolled = kPartsAtOnce<kDim>;
 #pragma unroll kUnrolled
   for (int step = 0; step < kRows * kParts / 32; ++step) {
     const int i = step * 32 + lane_index();

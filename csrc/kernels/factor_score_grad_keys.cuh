@@ -93,7 +93,7 @@ struct CandidateColumns {
   RowKey keys[2][2];
   bool real[2][2];
 
-  __device__ __forceinline__ CandidateColumns(const ScoreGradParams& g, const ScorePlaces& places,
+  __device__ __forceinline__ CandidateColumns(const ScoreGradParams& g, uint64_t place,
                                               int64_t first, int count, int factor, int head) {
     const ScoreParams& p = g.forward;
 #pragma unroll
@@ -106,7 +106,7 @@ struct CandidateColumns {
         real[n][i] = column < count;
         lse[n][i] = real[n][i] ? g.lse[at] : 0.0f;
         delta[n][i] = real[n][i] ? g.delta[at] : 0.0f;
-        if (p.rng) keys[n][i] = weight_key(p, places, score, factor, head);
+        if (p.rng) keys[n][i] = weight_key(p, place, score, factor, head);
       }
     }
   }
@@ -129,7 +129,7 @@ __global__ void __launch_bounds__(kScoreWarps * 32, 1)
   Value *query_tile = value_tile + kTile, *grad_tile = query_tile + kTile;
   if (tile * kWarpRows >= num_keys) return;
 
-  const ScorePlaces places(p);
+  const uint64_t place = score_place(p, ScoreSite::weights);
   const HeadTables<Value> tables(p, factor, head);
   const Value* grads = static_cast<const Value*>(g.grad_attended) + factor * p.num_scores * p.dim +
                        head * p.head_dim;
@@ -145,7 +145,7 @@ __global__ void __launch_bounds__(kScoreWarps * 32, 1)
     add_nt(logits, operand, query_tile);
     operand.load(value_tile);
     add_nt(grad_weights, operand, grad_tile);
-    const CandidateColumns columns(g, places, first, count, factor, head);
+    const CandidateColumns columns(g, place, first, count, factor, head);
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
 #pragma unroll
