@@ -33,7 +33,7 @@ struct Bench {
         dense{p, z, slice, work} {
     Carver counter{nullptr};
     work.carve(counter, z, plan, with_gradients);
-    Carver carver{static_cast<char*>(scratch(counter.used))};
+    Carver carver{static_cast<char*>(work_memory(counter.used))};
     work.carve(carver, z, plan, with_gradients);
     attention.load_distances();
   }

@@ -1,29 +1,25 @@
 #include "cpu/scratch.h"
 
-#include <cstdlib>
-#include <memory>
 #include <new>
 
 namespace mfgan::cpu {
-namespace {
 
-struct Free {
-  void operator()(void* block) const { std::free(block); }
-};
-
-}  // namespace
+void* Scratch::at_least(int64_t num_bytes) {
+  if (num_bytes > size_) {
+    constexpr int64_t kLine = 64;
+    block_.reset();
+    size_ = 0;
+    // The size must be a multiple of the alignment.
+    block_.reset(std::aligned_alloc(kLine, (num_bytes + kLine - 1) / kLine * kLine));
+    if (!block_) throw std::bad_alloc();
+    size_ = num_bytes;
+  }
+  return block_.get();
+}
 
 void* scratch(int64_t num_bytes) {
-  thread_local std::unique_ptr<void, Free> block;
-  thread_local int64_t size = 0;
-  if (num_bytes > size) {
-    block.reset();
-    size = 0;
-    block.reset(std::aligned_alloc(64, (num_bytes + 63) / 64 * 64));
-    if (!block) throw std::bad_alloc();
-    size = num_bytes;
-  }
-  return block.get();
+  thread_local Scratch memory;
+  return memory.at_least(num_bytes);
 }
 
 }  // namespace mfgan::cpu
