@@ -61,19 +61,22 @@ MFGAN_OPS(MFGAN_NAMESPACE, m) {
       "Tensor earlier, Tensor earlier_offsets, float value) -> ()");
 
   // Logits (num_positions, num_candidates, num_factors) of candidates after prefixes of packed
-  // sessions; backward gives the gradients of the floating tensors, in their order.
+  // sessions; backward gives the gradients of the floating tensors, in their order. `allow_tf32` as
+  // above.
   m.def(
       "factor_score(Tensor query, Tensor key, Tensor value, Tensor residual, Tensor position_key, "
       "Tensor position_value, Tensor out_weight, Tensor ff1_weight, Tensor ff1_bias, "
       "Tensor ff2_weight, Tensor ff2_bias, Tensor head_weight, Tensor head_bias, "
       "Tensor history_rows, Tensor candidate_rows, Tensor positions, Tensor cu_seqlens, "
-      "int max_history, Tensor? rng, *, int num_heads, float dropout_p, int site) -> Tensor");
+      "int max_history, Tensor? rng, *, int num_heads, float dropout_p, int site, "
+      "bool allow_tf32=False) -> Tensor");
   m.def(
       "factor_score_backward(Tensor grad_out, Tensor query, Tensor key, Tensor value, "
       "Tensor residual, Tensor position_key, Tensor position_value, Tensor out_weight, "
       "Tensor ff1_weight, Tensor ff1_bias, Tensor ff2_weight, Tensor ff2_bias, "
       "Tensor head_weight, Tensor head_bias, Tensor history_rows, Tensor candidate_rows, "
       "Tensor positions, Tensor cu_seqlens, int max_history, Tensor? rng, *, int num_heads, "
-      "float dropout_p, int site) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, "
-      "Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "float dropout_p, int site, bool allow_tf32=False) -> (Tensor, Tensor, Tensor, Tensor, "
+      "Tensor, "
+      "Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }

@@ -145,7 +145,7 @@ Tensor factor_score(Tensor query, Tensor key, Tensor value, Tensor residual, Ten
                     Tensor ff2_weight, Tensor ff2_bias, Tensor head_weight, Tensor head_bias,
                     Tensor history_rows, Tensor candidate_rows, Tensor positions, Tensor cu_seqlens,
                     int64_t max_history, std::optional<Tensor> rng, int64_t num_heads,
-                    double dropout_p, int64_t site) {
+                    double dropout_p, int64_t site, bool /*allow_tf32*/) {
   const ScoreTensors in = contiguous(
       "factor_score", {{query, key, value, residual, position_key, position_value, out_weight,
                         ff1_weight, ff1_bias, ff2_weight, ff2_bias, head_weight, head_bias},
@@ -176,7 +176,7 @@ ScoreGradients factor_score_backward(Tensor grad_out, Tensor query, Tensor key, 
                                      Tensor head_bias, Tensor history_rows, Tensor candidate_rows,
                                      Tensor positions, Tensor cu_seqlens, int64_t max_history,
                                      std::optional<Tensor> rng, int64_t num_heads, double dropout_p,
-                                     int64_t site) {
+                                     int64_t site, bool /*allow_tf32*/) {
   const char* op = "factor_score_backward";
   const ScoreTensors in =
       contiguous(op, {{query, key, value, residual, position_key, position_value, out_weight,

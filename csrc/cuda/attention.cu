@@ -6,6 +6,7 @@
 #include "checks.h"
 #include "cuda/attention_arithmetic.h"
 #include "cuda/registration.h"
+#include "cuda/with_arithmetic.h"
 #include "kernels/sum_parts.cuh"
 #include "rng.h"
 
@@ -87,20 +88,6 @@ Inputs read_inputs(const char* op, const Tensor& q, const Tensor& k, const Tenso
     p.site = site;
   }
   return in;
-}
-
-// Calls `body` with the arithmetic of a dtype.
-template <typename Body>
-void with_arithmetic(ScalarType type, bool allow_tf32, Body body) {
-  if (type == ScalarType::BFloat16) {
-    body(Half<simt::bf16>());
-  } else if (type == ScalarType::Half) {
-    body(Half<simt::half>());
-  } else if (allow_tf32) {
-    body(Tf32());
-  } else {
-    body(Exact());
-  }
 }
 
 std::tuple<Tensor, Tensor> varlen_attention(Tensor q, Tensor k, Tensor v, Tensor cu_seqlens,

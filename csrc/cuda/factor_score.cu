@@ -8,23 +8,21 @@
 
 #include "cuda/factor_score_arithmetic.h"
 #include "cuda/registration.h"
+#include "cuda/with_arithmetic.h"
 #include "factor_score_checks.h"
 #include "rng.h"
 
 namespace mfgan::gpu {
 namespace {
 
-constexpr int64_t kMaxHeadDim = 128;
-// Sixteen rows' features stay in shared memory together.
-constexpr int64_t kMaxDim = 256, kMaxWidth = 1024;
-
 ScoreTensors read_tensors(const char* op, ScoreTensors in) {
   check_score_tensors(op, in, ScoreKernelsOf::gpu);
   const int64_t dim = in.floats[kQuery].size(2), width = in.floats[kFf1Weight].size(1);
-  MFGAN_CHECK(dim / in.num_heads <= kMaxHeadDim, op, ": D / num_heads must be at most ",
-              kMaxHeadDim, " on a GPU, got ", dim / in.num_heads);
-  MFGAN_CHECK(dim <= kMaxDim && width <= kMaxWidth, op, ": D must be at most ", kMaxDim,
-              " and W at most ", kMaxWidth, " on a GPU, got ", dim, " and ", width);
+  MFGAN_CHECK(dim / in.num_heads <= kMaxScoreHeadDim, op, ": D / num_heads must be at most ",
+              kMaxScoreHeadDim, " on a GPU, got ", dim / in.num_heads);
+  MFGAN_CHECK(dim <= kMaxScoreDim && width <= kMaxScoreWidth, op, ": D must be at most ",
+              kMaxScoreDim, " and W at most ", kMaxScoreWidth, " on a GPU, got ", dim, " and ",
+              width);
   MFGAN_CHECK(width > 0, op, ": W must be positive, got 0");
   for (Tensor& x : in.floats) x = torch::stable::contiguous(x);
   for (Tensor* x : {&in.history_rows, &in.candidate_rows, &in.positions, &in.cu_seqlens})
@@ -71,24 +69,12 @@ ScoreParams params_of(const ScoreTensors& in, int64_t site) {
   return p;
 }
 
-// Calls `body` with the arithmetic of a dtype.
-template <typename Body>
-void with_arithmetic(ScalarType type, Body body) {
-  if (type == ScalarType::BFloat16) {
-    body(Half<simt::bf16>());
-  } else if (type == ScalarType::Half) {
-    body(Half<simt::half>());
-  } else {
-    body(Exact());
-  }
-}
-
 Tensor factor_score(Tensor query, Tensor key, Tensor value, Tensor residual, Tensor position_key,
                     Tensor position_value, Tensor out_weight, Tensor ff1_weight, Tensor ff1_bias,
                     Tensor ff2_weight, Tensor ff2_bias, Tensor head_weight, Tensor head_bias,
                     Tensor history_rows, Tensor candidate_rows, Tensor positions, Tensor cu_seqlens,
                     int64_t max_history, std::optional<Tensor> rng, int64_t num_heads,
-                    double dropout_p, int64_t site) {
+                    double dropout_p, int64_t site, bool allow_tf32) {
   const ScoreTensors in = read_tensors(
       "factor_score", {{query, key, value, residual, position_key, position_value, out_weight,
                         ff1_weight, ff1_bias, ff2_weight, ff2_bias, head_weight, head_bias},
@@ -106,7 +92,7 @@ Tensor factor_score(Tensor query, Tensor key, Tensor value, Tensor residual, Ten
       query, {candidate_rows.size(0), candidate_rows.size(1), query.size(0)});
   if (p.num_scores == 0 || p.num_factors == 0) return out;
   p.out = out.mutable_data_ptr();
-  with_arithmetic(query.scalar_type(), [&](auto arithmetic) {
+  with_arithmetic(query.scalar_type(), allow_tf32, [&](auto arithmetic) {
     run_score_forward<decltype(arithmetic)>(p, stream_of(query));
   });
   MFGAN_CHECK_LAUNCH();
@@ -179,7 +165,7 @@ ScoreGradients factor_score_backward(Tensor grad_out, Tensor query, Tensor key, 
                                      Tensor head_bias, Tensor history_rows, Tensor candidate_rows,
                                      Tensor positions, Tensor cu_seqlens, int64_t max_history,
                                      std::optional<Tensor> rng, int64_t num_heads, double dropout_p,
-                                     int64_t site) {
+                                     int64_t site, bool allow_tf32) {
   const char* op = "factor_score_backward";
   const ScoreTensors in =
       read_tensors(op, {{query, key, value, residual, position_key, position_value, out_weight,
@@ -214,7 +200,7 @@ ScoreGradients factor_score_backward(Tensor grad_out, Tensor query, Tensor key, 
   g.part = score_part(p);
   const int64_t parts = (in.positions.size(0) + kPositionsInPart - 1) / kPositionsInPart;
   g.num_position_parts = static_cast<int>(std::min(parts, kPositionParts));
-  with_arithmetic(query.scalar_type(), [&](auto arithmetic) {
+  with_arithmetic(query.scalar_type(), allow_tf32, [&](auto arithmetic) {
     g.num_parts = score_grad_parts<decltype(arithmetic)>(p);
     const GradBuffers buffers(in, g);
     run_score_backward<decltype(arithmetic)>(g, stream_of(query));

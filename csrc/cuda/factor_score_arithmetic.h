@@ -7,6 +7,9 @@
 
 namespace mfgan::gpu {
 
+// The largest D / num_heads, D and W: sixteen rows' features stay in shared memory together.
+constexpr int kMaxScoreHeadDim = 128, kMaxScoreDim = 256, kMaxScoreWidth = 1024;
+
 // Blocks of scores over all factors: enough for every processor of the largest GPU to hold some.
 constexpr int kScoreBlocks = 1 << 14;
 

@@ -47,6 +47,7 @@ def factor_score(
     dropout_p: float = 0.0,
     rng: Tensor | None = None,
     site: int = 0,
+    allow_tf32: bool = False,
 ) -> Tensor:
     """Judge candidates by the history before them, for every factor at once (MFGAN, section 4.2).
 
@@ -86,6 +87,9 @@ def factor_score(
         dropout_p: Drop probability of attention weights and of both residual branches.
         rng: ``(2,)`` int64, seed and offset; no dropout without it.
         site: First of the three places that draw: weights, output projection, feed-forward.
+        allow_tf32: On a GPU, float32 products may round their factors to TF32, ten bits of
+            mantissa, for the speed of its tensor cores. Torch's own switch is not asked. Other
+            dtypes and devices take no notice.
 
     Returns:
         ``(P, C, F)`` logits in the dtype of ``query``; inside ``torch.autocast`` all is cast
@@ -122,6 +126,7 @@ def factor_score(
             num_heads=num_heads,
             dropout_p=dropout_p,
             site=site,
+            allow_tf32=allow_tf32,
         )
         return out.to(query.dtype)
     _check_contents(*indices, query.shape[1])

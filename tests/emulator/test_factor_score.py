@@ -10,6 +10,7 @@ from mfgan.ops import reference_score
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 RNG = torch.tensor([5, 1 << 40])
+TF32_EPS = 2.0**-10
 DROPOUT = {"dropout_p": 0.3, "rng": RNG, "site": 4}
 
 # Sessions, candidates, sizes: histories of every length around a tile, heads and widths that fill
@@ -36,9 +37,10 @@ def open_or_shut(inputs):
     return inputs.swap(ff1_bias=(bias + 4 * bias.sign()).requires_grad_())
 
 
-def run(ops, inputs, grad=None, *, rng=None, dropout_p=0.0, site=0):
+def run(ops, inputs, grad=None, *, rng=None, dropout_p=0.0, site=0, allow_tf32=False):
     """The scores, and with ``grad`` the gradients of the floating tensors."""
     keywords = {"num_heads": inputs.num_heads, "dropout_p": dropout_p, "site": site}
+    keywords["allow_tf32"] = allow_tf32
     arguments = (*(x.detach() for x in inputs.floats), *inputs.indices, inputs.max_history, rng)
     out = ops.factor_score(*arguments, **keywords)
     if grad is None:
@@ -68,6 +70,40 @@ def test_as_accurate_as_plain_pytorch(case, dtype, options):
     lengths, num_candidates, sizes = CASES[case]
     inputs = open_or_shut(make_inputs(lengths, num_candidates, **sizes)).cast(dtype)
     check(emulated(), inputs, **options)
+
+
+# Their gradients are those of the scores times the head's weights, summed in float32.
+BEHIND_ALL_PRODUCTS = ("ff2_bias", "head_bias")
+
+
+def worst(results, exact):
+    return [float((x.double() - e).abs().max()) for x, e in zip(results, exact, strict=True)]
+
+
+@pytest.mark.parametrize("options", [{}, DROPOUT], ids=["plain", "dropout"])
+@pytest.mark.parametrize("case", CASES)
+def test_tf32_is_more_accurate_than_float16(case, options):
+    """float16 rounds to as many bits, and what comes between the products besides."""
+    lengths, num_candidates, sizes = CASES[case]
+    inputs = open_or_shut(make_inputs(lengths, num_candidates, **sizes)).cast(torch.float32)
+    shape = (*inputs.indices[1].shape, len(inputs.floats[0]))
+    grad, ops = drawn(shape, dtype=torch.float32), emulated()
+    exact = inputs.cast(torch.float64)
+    exact = exact.score_and_grads(grad.double(), reference_score.factor_score, **options)
+    exact = [x.detach() for x in exact]
+    half = inputs.cast(torch.float16)
+    errors = zip(
+        ["score", *FLOATS],
+        worst(run(ops, inputs, grad, allow_tf32=True, **options), exact),
+        worst(run(ops, inputs, grad, **options), exact),
+        worst(run(ops, half, grad, **options), exact),
+        exact,
+        strict=True,
+    )
+    for name, tf32, float32, float16, wanted in errors:
+        assert tf32 <= 1.5 * float16 + TF32_EPS * float(wanted.abs().max()), name
+        rounded = name not in BEHIND_ALL_PRODUCTS
+        assert not rounded or tf32 > 4 * float32, f"{name}: float32 is not rounded"
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -58,7 +58,7 @@ def score(dtype):
     shapes += [(factors, dim, dim), (factors, width, dim), (factors, width), (factors, dim, width)]
     shapes += [(factors, dim), (factors, dim), (factors,)]
     indices = [integers(30), integers(7, 3), integers(7), integers(4, dtype=torch.int32)]
-    keywords = {"num_heads": 2, "dropout_p": 0.1, "site": 2}
+    keywords = {"num_heads": 2, "dropout_p": 0.1, "site": 2, "allow_tf32": True}
 
     def call(*x):
         rest = (*indices, 5, integers(2))
