@@ -12,6 +12,7 @@ namespace mfgan::gpu {
 
 // Two blocks or more of this size share a processor.
 constexpr size_t kScoreSharedBytes = 100 << 10;
+constexpr size_t kScoreSumBytes = sizeof(TableSums) * kSumThreads;
 
 // As many warps as their shared memory allows, but one at least.
 template <typename SharedBytes>
@@ -93,7 +94,7 @@ void launch_score_sums(const ScoreGradParams& g, cudaStream_t stream) {
   simt::launch(score_row_bounds, grid(p.num_rows + 1, 1), block, 0, stream, g);
   simt::launch(score_table_grads<Value>,
                dim3(static_cast<unsigned>(p.num_rows), static_cast<unsigned>(p.num_factors)), block,
-               sizeof(TableSums) * kSumThreads, stream, g);
+               kScoreSumBytes, stream, g);
   simt::launch(score_weight_grads<Value>, grid(g.part.size, p.num_factors), block, 0, stream, g);
   simt::launch(score_position_grads<Value>,
                grid(static_cast<int64_t>(p.num_distances - 1) * p.dim, p.num_factors), block, 0,
