@@ -148,6 +148,17 @@ class TrainingBatches:
             turns = rng.permutation(len(turns))
         return EpochBatches(self, sessions, bounds, turns)
 
+    def most_earlier(self, tokens: int) -> int:
+        """The most interactions that can lie before the sessions of one batch.
+
+        Args:
+            tokens: Of the batch, at most; sessions are the ends of their histories, so that each
+                with something before it has ``max_len`` of them.
+        """
+        cut = np.maximum(self.dataset.train_end[self.users] - 1 - self.max_len, 0)
+        longest_first = np.sort(cut)[::-1]
+        return int(longest_first[: tokens // self.max_len].sum())
+
     def pack(self, sessions: Sessions) -> JaggedBatch:
         """One batch of these sessions, with targets."""
         starts, ends, users = sessions.starts, sessions.ends, sessions.users

@@ -29,11 +29,14 @@ class Sizes:
         total_tokens: Tokens, those of padding included.
         num_sessions: Sessions, those of padding included.
         max_len: No session is longer.
+        earlier: Interactions before the sessions' first, those of padding included; None where
+            nobody asks for them.
     """
 
     total_tokens: int
     num_sessions: int
     max_len: int
+    earlier: int | None = None
 
 
 def padded(batch: JaggedBatch, sizes: Sizes) -> JaggedBatch:
@@ -60,6 +63,7 @@ def padded(batch: JaggedBatch, sizes: Sizes) -> JaggedBatch:
     lengths = [sizes.max_len] * full + [rest] * (rest > 0) + [0] * empty
     offsets = np.concatenate([batch.offsets.numpy(), batch.total_tokens + np.cumsum(lengths)])
     places = np.arange(more) % sizes.max_len
+    before = {} if sizes.earlier is None else _padded_earlier(batch, sizes.earlier, len(lengths))
 
     def behind(values: Tensor, filling: np.ndarray) -> np.ndarray:
         return np.concatenate([values.numpy(), filling])
@@ -71,8 +75,22 @@ def padded(batch: JaggedBatch, sizes: Sizes) -> JaggedBatch:
         positions=behind(batch.positions, places),
         users=behind(batch.users, nobody),
         targets=behind(batch.targets, nothing),
+        **before,
     )
     return replace(packed, max_seqlen=sizes.max_len)
+
+
+def _padded_earlier(batch: JaggedBatch, size: int, sessions: int) -> dict[str, np.ndarray]:
+    """What came before, and behind it items 0 that the last of the new ``sessions`` takes."""
+    earlier, bounds = np.zeros(0, np.int64), np.zeros(batch.num_sessions + 1, np.int64)
+    if batch.earlier is not None and batch.earlier_offsets is not None:
+        earlier, bounds = batch.earlier.numpy(), batch.earlier_offsets.numpy()
+    if len(earlier) > size:
+        raise ValueError(f"padded: earlier must be at most {size}, got {len(earlier)}")
+    bounds = np.concatenate([bounds, np.full(sessions, len(earlier))])
+    bounds[-1] = size
+    filled = np.concatenate([earlier, np.zeros(size - len(earlier), np.int64)])
+    return {"earlier": filled, "earlier_offsets": bounds}
 
 
 def record_on_gpu(work: Callable[[], None]) -> Callable[[], None]:

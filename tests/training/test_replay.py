@@ -68,8 +68,13 @@ def test_what_does_not_fit_is_refused(lengths):
 
 @pytest.mark.parametrize(
     "overrides",
-    [(), ("generator.positions=end", "generator.distance_bias=true"), ("precision=bf16",)],
-    ids=["plain", "options", "bf16"],
+    [
+        (),
+        ("generator.positions=end", "generator.distance_bias=true"),
+        ("precision=bf16",),
+        ("generator.unseen_only=true", "generator.max_len=4", "pretrain_generator.token_budget=16"),
+    ],
+    ids=["plain", "options", "bf16", "unseen only"],
 )
 def test_replayed_steps_are_the_steps(dataset, overrides):
     plain, replaying = stage_of(dataset, *overrides), stage_of(dataset, *overrides)
@@ -98,6 +103,26 @@ def test_replayed_steps_are_the_steps(dataset, overrides):
     assert losses[2] != losses[3]
     replayed.close()
     assert replaying.rng_at(7).tolist() == [replaying.seed, 7]
+
+
+def test_what_came_before_is_padded_to_the_most_there_can_be(dataset):
+    stage = stage_of(dataset, "generator.unseen_only=true", "generator.max_len=4")
+    sizes = stage.fixed_sizes()
+    cut = 0
+    for batch in stage.batches(0):
+        more = padded(batch, sizes)
+        assert more.earlier.shape == (sizes.earlier,)
+        assert int(more.earlier_offsets[-1]) == sizes.earlier
+        if batch.earlier is not None:
+            cut += 1
+            assert torch.equal(more.earlier[: len(batch.earlier)], batch.earlier)
+            mine = more.earlier_offsets[: batch.num_sessions + 1]
+            assert torch.equal(mine, batch.earlier_offsets)
+            assert not more.earlier[len(batch.earlier) :].any()
+    assert cut
+    with pytest.raises(ValueError, match="earlier must be at most 1, got"):
+        padded(next(b for b in stage.batches(0) if b.earlier is not None),
+               Sizes(sizes.total_tokens, sizes.num_sessions, sizes.max_len, 1))  # fmt: skip
 
 
 def test_gradients_of_a_recording_come_back_to_their_parameters(dataset):

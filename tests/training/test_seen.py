@@ -186,7 +186,8 @@ def test_a_stage_trains_over_what_was_not_had(dataset):
 
 def test_settings_that_do_not_fit_are_named(dataset):
     settings = ("pretrain_generator.token_budget=64", "generator.unseen_only=true")
-    assert "unseen_only must be false" in stage_of(dataset, *settings).fixed_sizes()
+    windows = "pretrain_generator.history=windows"
+    assert "history must be last" in stage_of(dataset, *settings, windows).fixed_sizes()
     with pytest.raises(MfganError, match="label_smoothing must be 0 with generator.unseen_only"):
         load_config(
             overrides=["generator.unseen_only=true", "pretrain_generator.label_smoothing=0.1"]

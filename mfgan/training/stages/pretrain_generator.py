@@ -100,11 +100,15 @@ class PretrainGeneratorStage(TrainingStage):
         budget, max_len = self.settings.token_budget, self.context.config.generator.max_len
         if self.likelihood.loss != "softmax":
             return f"loss must be softmax, got {self.likelihood.loss}"
-        if self.generator.config.unseen_only:
-            return "generator.unseen_only must be false, got true"
         if budget < max_len:
             return f"token_budget must be at least max_len {max_len}, got {budget}"
-        return Sizes(total_tokens=budget, num_sessions=budget + 1, max_len=max_len)
+        earlier = None
+        if self.generator.config.unseen_only:
+            if self.settings.history != "last":
+                got = self.settings.history
+                return f"history must be last with generator.unseen_only, got {got}"
+            earlier = self._batches.most_earlier(budget)
+        return Sizes(budget, budget + 1, max_len, earlier)
 
     def step(
         self,
