@@ -3,11 +3,13 @@
 One line of BUDGETS a kernel; a file of csrc/cuda is compiled once for all of its kernels.
 """
 
+import hashlib
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,15 +18,31 @@ import pytest
 
 CSRC = Path(__file__).parents[2] / "csrc"
 ARCHITECTURES = ["sm_80", "sm_90"]
-COMPILE = ["-std=c++17", "-O3", "-DUSE_CUDA", "-DNDEBUG", f"-I{CSRC}", "-Xptxas", "-v"]
-TENSOR_CORES = {"HMMA", "LDSM", "LDGSTS"}
-PLAIN = {"FFMA", "LDGSTS"}
+COMPILE = [
+    "-std=c++17",
+    "-O3",
+    "-DUSE_CUDA",
+    "-DNDEBUG",
+    "-DTORCH_TARGET_VERSION=0x020b000000000000",
+]
+COMPILE += ["-Xptxas", "-v", "-gencode", "arch=compute_80,code=sm_80"]
+COMPILE += ["-gencode", "arch=compute_90,code=[sm_90,compute_90]"]
 SECONDS = 1200
+NO_SIZE = 0  # kernels that are the same for every head size
+
+TENSOR_CORES = frozenset({"HMMA", "LDSM", "LDGSTS"})
+PLAIN = frozenset({"FFMA", "LDGSTS"})
+# Sums and dropout see every value once: nothing for tensor cores, nothing to share in a block.
+SUMS = frozenset({"FADD", "LDG"})
+WIDE = frozenset({"LDG.128", "STG.128"})
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The most registers of a thread, by head size, and what the machine code must hold."""
+    """What ptxas may take of a thread by head size, and what the machine code must hold.
+
+    No kernel spills and none has static shared memory; test_shared_memory.py has the dynamic.
+    """
 
     registers: dict[int, int]
     instructions: frozenset[str]
@@ -32,34 +50,73 @@ class Budget:
 
 def attention(instructions):
     """64 K registers hold 16 warps at 128, 12 at 168, 8 at 255."""
-    needs = frozenset(instructions)
     return {
-        "attention_forward": Budget({32: 128, 64: 168, 128: 168}, needs),
-        "attention_grad_query": Budget({32: 168, 64: 168, 128: 255}, needs),
-        "attention_grad_key": Budget({32: 168, 64: 168, 128: 255}, needs),
+        "attention_forward": Budget({32: 128, 64: 168, 128: 168}, instructions),
+        "attention_grad_query": Budget({32: 168, 64: 168, 128: 255}, instructions),
+        "attention_grad_key": Budget({32: 168, 64: 168, 128: 255}, instructions),
     }
 
 
+def factor_score(instructions, *, narrow_keys):
+    """Blocks of four warps: two are on a multiprocessor at 255 registers, three at 168.
+
+    The dense layers' shared memory leaves room for two in the passes over scores.
+    """
+    keys = Budget({32: narrow_keys, 64: 255, 128: 255}, instructions)
+    return {
+        "factor_score_forward": Budget({32: 216, 64: 232, 128: 255}, instructions),
+        "factor_score_grad_rows": Budget({32: 240, 64: 255, 128: 255}, instructions),
+        "factor_score_grad_keys TokenKeys": keys,
+        "factor_score_grad_keys DistanceKeys": keys,
+        "score_row_bounds": Budget({NO_SIZE: 32}, frozenset({"LDG"})),
+        "score_table_grads": Budget({NO_SIZE: 64}, SUMS),
+        "score_weight_grads": Budget({NO_SIZE: 40}, SUMS),
+        "score_position_grads": Budget({NO_SIZE: 40}, SUMS),
+    }
+
+
+# For dropout the values of a part stand in place of the head size.
 BUDGETS = {
     "attention_bf16": attention(TENSOR_CORES),
     "attention_fp16": attention(TENSOR_CORES),
     "attention_tf32": attention(TENSOR_CORES),
     "attention_exact": attention(PLAIN),
+    "factor_score_bf16": factor_score(TENSOR_CORES, narrow_keys=168),
+    "factor_score_fp16": factor_score(TENSOR_CORES, narrow_keys=168),
+    "factor_score_tf32": factor_score(TENSOR_CORES, narrow_keys=200),
+    "factor_score_exact": factor_score(PLAIN, narrow_keys=200),
+    "dropout": {
+        "dropout_residual float": Budget({4: 32}, WIDE),
+        "dropout_residual float alone": Budget({1: 32}, frozenset({"LDG", "STG"})),
+        "dropout_residual __nv_bfloat16": Budget({8: 32}, WIDE),
+        "dropout_residual __nv_bfloat16 alone": Budget({1: 32}, frozenset({"LDG", "STG"})),
+        "dropout_residual __half": Budget({8: 32}, WIDE),
+        "dropout_residual __half alone": Budget({1: 32}, frozenset({"LDG", "STG"})),
+    },
 }
 
 
 @dataclass(frozen=True)
 class Kernel:
-    name: str
+    name: str  # with what tells its instantiations apart beside sizes and the arithmetic
     sizes: tuple[int, ...]  # template arguments, the head size first
     architecture: str
+
+    @property
+    def size(self):
+        return self.sizes[0] if self.sizes else NO_SIZE
 
 
 def kernel_of(symbol, architecture):
     """From a mangled name: `_ZN5mfgan3gpu18attention_grad_keyI...Li128ELi4ELi16EEE...`."""
-    length, rest = re.match(r"_ZN5mfgan3gpu(\d+)(.*)", symbol).groups()
+    length, rest = re.match(r"_ZN5mfgan3gpuL?(\d+)(.*)", symbol).groups()
+    name, rest = rest[: int(length)], rest[int(length) :]
     sizes = tuple(map(int, re.findall(r"Li(\d+)E", rest)))
-    return Kernel(rest[: int(length)], sizes, architecture)
+    if keys := re.search(r"TokenKeys|DistanceKeys", rest):
+        name += f" {keys[0]}"
+    if value := re.match(r"I(?:f|\d+(__nv_bfloat16|__half))Li", rest):
+        name += f" {value[1] or 'float'}" + (" alone" if sizes[0] == 1 else "")
+    return Kernel(name, sizes, architecture)
 
 
 @cache
@@ -71,29 +128,62 @@ def nvcc():
     return found
 
 
+@cache
+def sources():
+    """A hash of all that a compilation depends on."""
+    version = subprocess.run([nvcc(), "--version"], capture_output=True, check=True).stdout
+    parts = [version, repr(COMPILE).encode()]
+    for path in sorted(CSRC.rglob("*")):
+        if path.suffix in {".h", ".cuh", ".cu"}:
+            parts += [path.name.encode(), path.read_bytes()]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
+def compile_file(name, directory):
+    """A file for sm_80, sm_90 and as PTX: its fat binary and what ptxas said."""
+    target, log = directory / f"{name}.fatbin", directory / f"{name}.log"
+    if not log.exists():
+        torch = importlib.util.find_spec("torch").submodule_search_locations[0]
+        include = [f"-I{CSRC}", "-isystem", f"{torch}/include"]
+        command = [nvcc(), "--fatbin", *COMPILE, *include, CSRC / "cuda" / f"{name}.cu"]
+        run = subprocess.run(
+            [*command, "-o", target], capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+        assert run.returncode == 0, run.stderr[-4000:]
+        log.write_text(run.stdout + run.stderr)
+    return target, log.read_text()
+
+
+@pytest.fixture(scope="module")
+def compilations(request):
+    """Every file on its way, as many at a time as there are processors; kept while none changes."""
+    directory = request.config.cache.mkdir(f"machine_code_{sources()}")
+    params = [getattr(item, "callspec", None) for item in request.session.items]
+    selected = {x.params["compiled"] for x in params if x and "compiled" in x.params}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        longest_first = sorted(selected, key=lambda name: (not name.endswith("exact"), name))
+        yield {name: pool.submit(compile_file, name, directory) for name in longest_first}
+
+
 @pytest.fixture(scope="module", params=BUDGETS)
-def compiled(request, tmp_path_factory):
-    """A file for sm_80, sm_90 and as PTX: its name, the fat binary and what ptxas said."""
-    name = request.param
-    target = tmp_path_factory.mktemp("code") / f"{name}.fatbin"
-    codes = ["-gencode", "arch=compute_80,code=sm_80"]
-    codes += ["-gencode", "arch=compute_90,code=[sm_90,compute_90]"]
-    command = [nvcc(), "--fatbin", *COMPILE, *codes, CSRC / "cuda" / f"{name}.cu", "-o", target]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-    assert run.returncode == 0, run.stderr[-4000:]
-    return name, target, run.stdout + run.stderr
+def compiled(request, compilations):
+    """A file's name, its fat binary and what ptxas said."""
+    return request.param, *compilations[request.param].result()
 
 
 def resources(log):
-    """Of each kernel: registers a thread and bytes spilled."""
+    """Of each kernel: registers a thread, bytes spilled and bytes of static shared memory."""
     pattern = (
         r"Compiling entry function '(\w+)' for '(\w+)'.*?"
-        r"(\d+) bytes spill stores, (\d+) bytes spill loads.*?Used (\d+) registers"
+        r"(\d+) bytes spill stores, (\d+) bytes spill loads.*?Used (\d+) registers([^\n]*)"
     )
-    return {
-        kernel_of(symbol, architecture): (int(registers), int(stores) + int(loads))
-        for symbol, architecture, stores, loads, registers in re.findall(pattern, log, re.DOTALL)
-    }
+    found = {}
+    for symbol, architecture, stores, loads, used, rest in re.findall(pattern, log, re.DOTALL):
+        static = re.search(r"(\d+) bytes smem", rest)
+        spilled = int(stores) + int(loads)
+        kernel = kernel_of(symbol, architecture)
+        found[kernel] = int(used), spilled, int(static[1]) if static else 0
+    return found
 
 
 @cache
@@ -108,8 +198,11 @@ def disassembler():
     return shutil.which("cuobjdump", path=path), {**os.environ, "PATH": path}
 
 
+WORD = r"([A-Z][A-Z0-9]*)((?:\.[A-Z0-9]+)*)"
+
+
 def instructions(fatbin):
-    """Of each kernel: the names of the instructions in its machine code."""
+    """Of each kernel: the names of the instructions in its machine code, and `.128` if so wide."""
     tool, environment = disassembler()
     run = subprocess.run(
         [tool, "-sass", fatbin], capture_output=True, text=True, env=environment, check=True
@@ -120,8 +213,8 @@ def instructions(fatbin):
             architecture = code[1]
         elif function := re.match(r"\s*Function : (\w+)", line):
             names = found.setdefault(kernel_of(function[1], architecture), set())
-        elif word := re.match(r"\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9]*)", line):
-            names.add(word[1])
+        elif word := re.match(rf"\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?{WORD}", line):
+            names |= {word[1], f"{word[1]}.128"} if ".128" in (word[2] or "") else {word[1]}
     return found
 
 
@@ -129,17 +222,18 @@ def instructions(fatbin):
 def test_registers_and_spills(compiled):
     name, _, log = compiled
     found = resources(log)
-    for kernel, (registers, spilled) in found.items():
+    for kernel, (registers, spilled, static) in found.items():
         budget = BUDGETS[name][kernel.name]
-        assert registers <= budget.registers[kernel.sizes[0]], f"{kernel}: {registers} registers"
+        assert registers <= budget.registers[kernel.size], f"{kernel}: {registers} registers"
         assert spilled == 0, f"{kernel}: {spilled} bytes spilled"
+        assert static == 0, f"{kernel}: {static} bytes of static shared memory"
     wanted = {
         (kernel, size, architecture)
         for kernel, budget in BUDGETS[name].items()
         for size in budget.registers
         for architecture in ARCHITECTURES
     }
-    assert {(x.name, x.sizes[0], x.architecture) for x in found} == wanted
+    assert {(x.name, x.size, x.architecture) for x in found} == wanted
 
 
 @pytest.mark.slow
