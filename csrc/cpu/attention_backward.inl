@@ -164,7 +164,7 @@ inline void backward_block(const Task<W>& t, const Block<W>& b, const BackwardAr
 
 template <typename T>
 inline void backward_session(const Task<Wide<T>>& t, const Rows& grad_out, T* grad_q, T* grad_k,
-                             T* grad_v, double* grad_bias, Scratch memory) {
+                             T* grad_v, double* grad_bias, TakeScratch memory) {
   using W = Wide<T>;
   const AttentionParams& p = t.params;
   Carver counted{nullptr};
@@ -191,7 +191,7 @@ inline void backward_session(const Task<Wide<T>>& t, const Rows& grad_out, T* gr
 
 template <typename T>
 void attention_backward(const AttentionParams& p, const AttentionRange& range, const Rows& grad_out,
-                        T* grad_q, T* grad_k, T* grad_v, double* grad_bias, Scratch memory) {
+                        T* grad_q, T* grad_k, T* grad_v, double* grad_bias, TakeScratch memory) {
   each_session<Wide<T>>(
       p, range,
       [&](int64_t token) __attribute__((always_inline)) {

@@ -93,7 +93,7 @@ inline void forward_block(const Task<W>& t, const Block<W>& b, const ForwardArra
 }
 
 template <typename T>
-inline void forward_session(const Task<Wide<T>>& t, T* out, Wide<T>* lse, Scratch memory) {
+inline void forward_session(const Task<Wide<T>>& t, T* out, Wide<T>* lse, TakeScratch memory) {
   const AttentionParams& p = t.params;
   Carver counted{nullptr};
   ForwardArrays<T>(t, out, counted);
@@ -114,7 +114,7 @@ inline void forward_session(const Task<Wide<T>>& t, T* out, Wide<T>* lse, Scratc
 
 template <typename T>
 void attention_forward(const AttentionParams& p, const AttentionRange& range, T* out, Wide<T>* lse,
-                       Scratch memory) {
+                       TakeScratch memory) {
   each_session<Wide<T>>(
       p, range,
       [&](int64_t token) __attribute__((always_inline)) {

@@ -8,7 +8,7 @@
 #include "rng.h"
 
 namespace mfgan::cpu {
-using Scratch = void* (*)(int64_t num_bytes);
+using TakeScratch = void* (*)(int64_t num_bytes);
 }
 
 #define MFGAN_KERNEL_FILE "cpu/attention_pass.inl"
