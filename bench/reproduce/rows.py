@@ -16,7 +16,7 @@ class Data:
     Args:
         source: Below the folder of real data.
         format: Of ``mfgan prepare``.
-        settings: Overrides for every row on these data.
+        settings: Overrides of the preset ``tuned`` on these data; ``paper`` stays as published.
     """
 
     source: str
@@ -52,7 +52,11 @@ DATA = {
     "beauty": Data(
         "amazon/s3rec_Beauty.txt.gz",
         "sequences",
-        ("generator.max_len=50", "generator.dropout=0.5", "generator.attention_dropout=0.5"),
+        (
+            *("generator.max_len=50", "generator.dropout=0.5", "generator.attention_dropout=0.2"),
+            *("generator.normalize=true", "generator.temperature=0.07"),
+            *("generator.factors=['attributes']", "pretrain_generator.epochs=30"),
+        ),
     ),
 }
 
@@ -86,6 +90,12 @@ _ABLATIONS = {
     "lambda": "discriminator.sharpness={value}",
     "samples": "adversarial.num_samples={value}",
 }
+
+
+def settings_of(row: Row, data: str) -> tuple[str, ...]:
+    """What a row overrides of its preset on a data set."""
+    own = DATA[data].settings if row.preset == "tuned" else ()
+    return (*own, *row.settings)
 
 
 def find_row(name: str, factors: list[str]) -> Row:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.common import DATA as REAL_DATA
-from bench.reproduce.rows import CORRECTED, DATA, POPULARITY, Row, find_row
+from bench.reproduce.rows import CORRECTED, DATA, POPULARITY, Row, find_row, settings_of
 from mfgan.config import load_config
 from mfgan.console import Reporter
 from mfgan.data.dataset import PreparedDataset
@@ -97,7 +97,7 @@ def _trained(
     if row.start:
         before = find_row(row.start, dataset.factor_names)
         start = _trained(before, data, dataset, seed, out, threads, reporter).path
-    overrides = [*DATA[data].settings, *row.settings, f"seed={seed}", f"threads={threads}"]
+    overrides = [*settings_of(row, data), f"seed={seed}", f"threads={threads}"]
     config = load_config(row.preset, overrides=overrides)
     path = out / "runs" / f"{data}-{row.run}-{seed}"
     for stage in row.stages:

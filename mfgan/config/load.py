@@ -136,7 +136,7 @@ def _explain(error: ValidationError, kind: type[BaseModel], where: str) -> str:
     message = first["msg"].removeprefix("Value error, ")
     rule = message[0].lower() + message[1:]
     if first["type"] == "value_error":
-        return f"{where}: {name}: {rule}"
+        return f"{where}: {name}: {rule}" if place else f"{where}: {rule}"
     return f"{where}: {name}: {rule}, got {first['input']!r}"
 
 

@@ -63,9 +63,11 @@ discriminator_optimizer = {kind = "adam", learning_rate = 1e-3, beta2 = 0.98, cl
 # What measures best here (docs/reproduction.md); all else is the defaults.
 _TUNED = """
 [generator]
+hidden_dim = 128
 positions = "start"
-dropout = 0.2
-attention_dropout = 0.2
+dropout = 0.3
+attention_dropout = 0.3
+unseen_only = true
 
 [pretrain_generator]
 epochs = 50

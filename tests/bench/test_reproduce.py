@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from bench.reproduce import run as runs
-from bench.reproduce.rows import ROWS, Data, find_row
+from bench.reproduce.rows import ROWS, Data, find_row, settings_of
 from bench.reproduce.run import reproduce
 from bench.reproduce.table import table
 from mfgan.console import SILENT
@@ -127,3 +127,9 @@ def test_missing_data_are_named(tmp_path, monkeypatch):
         reproduce("tuned", "ml-1m", 0, tmp_path, threads=1, reporter=SILENT)
     with pytest.raises(MfganError, match="data must be one of .* got 'ml-2m'"):
         reproduce("tuned", "ml-2m", 0, tmp_path, threads=1, reporter=SILENT)
+
+
+def test_the_published_settings_are_those_of_no_data_set():
+    assert settings_of(ROWS["paper"], "beauty") == ()
+    assert "generator.max_len=50" in settings_of(ROWS["generator-bce"], "beauty")
+    assert settings_of(ROWS["generator-bce"], "beauty")[-1] == "pretrain_generator.loss=bce"

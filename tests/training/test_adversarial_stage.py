@@ -235,7 +235,11 @@ def test_published_reward_weighs_the_likelihood_of_the_real_items(dataset):
     found = stage._actions(batch, hidden, None, step=0)
     assert torch.equal(found.items[:, 0], batch.targets)
     last = batch.last_tokens()
-    best = stage.generator.logits(hidden[last]).argmax(1, keepdim=True)
+    logits = stage.generator.logits(hidden[last])
+    for row, user in enumerate(batch.users.tolist()):
+        met = dataset.train_history(user)[:-1].tolist()  # the last one is the target
+        logits[row, met] = -torch.inf
+    best = logits.argmax(1, keepdim=True)
     with torch.no_grad():
         expected = stage.discriminators.combine(stage.discriminators(batch, last, best))[:, 0]
     owner = torch.repeat_interleave(torch.arange(batch.num_sessions), batch.offsets.diff())

@@ -21,7 +21,14 @@ META = torch.device("meta")
 SMALL = ("generator.hidden_dim=8", "generator.max_len=12", "discriminator.hidden_dim=8")
 STEPS = {
     "softmax": ("pretrain-generator", 0, ()),
-    "smoothed": ("pretrain-generator", 0, ("pretrain_generator.label_smoothing=0.1",)),
+    "smoothed": (
+        "pretrain-generator",
+        0,
+        (
+            "pretrain_generator.label_smoothing=0.1",
+            "generator.unseen_only=false",
+        ),
+    ),
     "options": (
         "pretrain-generator",
         0,
