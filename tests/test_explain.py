@@ -11,7 +11,7 @@ from made_run import finished_run
 
 from mfgan.data.batch import JaggedBatch
 from mfgan.errors import MfganError
-from mfgan.explain import Explainer, Judgements
+from mfgan.explain import Explainer, Judgements, plot
 from mfgan.explain.plot import save_plot
 
 
@@ -145,3 +145,15 @@ def test_a_picture_without_matplotlib(explanation, tmp_path, monkeypatch):
     with pytest.raises(MfganError, match="run: pip install 'mfgan\\[report\\]'"):
         save_plot(explanation, tmp_path / "a.png")
     assert not (tmp_path / "a.png").exists()
+
+
+def test_ids_of_a_picture_follow_from_what_it_shows():
+    text = '<path id="m{0}" d="M 0 1"/><use href="#m{0}" clip-path="url(#p{1})"/><p id="p{1}"/>'
+    one = plot._named_anew(text.format("0123456789", "abcdef0123"))
+    assert one == plot._named_anew(text.format("9876543210", "0000000000"))
+    first, second = (part.split('"')[0] for part in one.split('id="')[1:])
+    assert first != second
+    assert f'href="#{first}" clip-path="url(#{second})"' in one
+    another = plot._named_anew(text.replace("M 0 1", "M 0 2").format("0123456789", "abcdef0123"))
+    assert first not in another
+    assert "#222222" in plot._named_anew("fill: #222222")

@@ -7,12 +7,12 @@ compares these values with the tuned preset's.
 from types import SimpleNamespace
 
 GENERATOR = {
-    "hidden_dim": 64,
+    "hidden_dim": 128,
     "num_blocks": 2,
     "num_heads": 2,
     "max_len": 200,
-    "dropout": 0.2,
-    "attention_dropout": 0.2,
+    "dropout": 0.3,
+    "attention_dropout": 0.3,
     "ff_multiple": 4.0,
     "activation": "gelu",
     "norm": "layer",
@@ -21,6 +21,8 @@ GENERATOR = {
     "distance_bias": False,
     "normalize": False,
     "temperature": 1.0,
+    "factors": (),
+    "unseen_only": True,
     "init_scale": 0.02,
 }
 DISCRIMINATOR = {

@@ -17,6 +17,7 @@ from mfgan.models.generator import Generator
 from mfgan.training.losses import softmax_cross_entropy
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.replay import record_on_gpu
+from mfgan.training.seen import Seen
 
 _NUM_ITEMS = {"ml-1m": 3416, "games": 23715}
 _STEPS = 10_000  # of the learning rate's schedule
@@ -67,7 +68,9 @@ def _generator(
 ) -> Contender:
     max_len = 20 if small else 200
     batch = made_batch(device, dataset, 4 if small else 128, max_len)
-    config = settings(GENERATOR, max_len=max_len, hidden_dim=16 if small else 64)
+    config = settings(
+        GENERATOR, max_len=max_len, hidden_dim=16 if small else GENERATOR["hidden_dim"]
+    )
     model = Generator(config, _NUM_ITEMS[dataset], seed=0).to(device)
     optimizer = _optimizer(model)
     rng = torch.tensor([1, 0], device=device)
@@ -78,7 +81,10 @@ def _generator(
         optimizer.zero_grad()
         with torch.autocast(device.type, torch.bfloat16, **halves):
             hidden = model(batch, rng=rng)
-        softmax_cross_entropy(hidden.float(), model.item_table, batch.targets).backward()
+        loss = softmax_cross_entropy(
+            *(hidden.float(), model.item_table, batch.targets), seen=Seen.of(batch)
+        )
+        loss.backward()
 
     # What is replayed leaves its gradients where the recording did.
     differentiated = record_on_gpu(differentiate) if replayed else differentiate

@@ -1,6 +1,8 @@
 """The picture of an explanation: factor shares over time, and for each recommendation."""
 
+import hashlib
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +29,7 @@ _INK, _FAINT = "#222222", "#B8B8B8"
 _LONGEST_TITLE = 34
 _LETTERS = 110  # that fit across a whole bar of the recommendations
 _TITLES_FIT = 30  # steps whose titles can stand under the plot
+_MADE_ID = re.compile(r"(?<![0-9A-Za-z])[hmp][0-9a-f]{10}(?![0-9A-Za-z])")  # of matplotlib's SVG
 
 _STYLE: Any = {
     "font.size": 9.5,
@@ -78,8 +81,26 @@ def draw_svg(explanation: Explanation) -> str:
 
 
 def _save(figure: "Figure", handle: IO[bytes], kind: str) -> None:
-    metadata = {"Date": None} if kind == "svg" else None
-    figure.savefig(handle, format=kind, dpi=160, metadata=metadata, facecolor="white")
+    if kind != "svg":
+        figure.savefig(handle, format=kind, dpi=160, facecolor="white")
+        return
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, metadata={"Date": None}, facecolor="white")
+    handle.write(_named_anew(buffer.getvalue().decode()).encode())
+
+
+def _named_anew(svg: str) -> str:
+    """The picture with ids that follow from what is written in it.
+
+    matplotlib makes them from numbers in full, whose last bits may differ between two drawings
+    that look the same. Pictures of one page must not share any.
+    """
+    places: dict[str, int] = {}
+    for name in _MADE_ID.findall(svg):
+        places.setdefault(name, len(places))
+    numbered = _MADE_ID.sub(lambda found: f"n{places[found[0]]}", svg)
+    digest = hashlib.sha256(numbered.encode()).hexdigest()[:8]
+    return _MADE_ID.sub(lambda found: f"n{digest}-{places[found[0]]}", svg)
 
 
 @contextmanager
