@@ -48,7 +48,11 @@ class Row:
 
 
 DATA = {
-    "ml-1m": Data("ml-1m/sasrec.txt.gz", "ml-1m", ()),
+    "ml-1m": Data(
+        "ml-1m/sasrec.txt.gz",
+        "ml-1m",
+        ("generator.factors=['genre', 'director', 'actors', 'year']",),
+    ),
     "beauty": Data(
         "amazon/s3rec_Beauty.txt.gz",
         "sequences",
