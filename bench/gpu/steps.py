@@ -14,10 +14,10 @@ from bench.gpu.settings import DISCRIMINATOR, GENERATOR, OPTIMIZER, settings
 from mfgan.data.batch import JaggedBatch
 from mfgan.models.discriminator import Discriminators
 from mfgan.models.generator import Generator
+from mfgan.models.seen import Seen
 from mfgan.training.losses import softmax_cross_entropy
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.replay import record_on_gpu
-from mfgan.training.seen import Seen
 
 _NUM_ITEMS = {"ml-1m": 3416, "games": 23715}
 _STEPS = 10_000  # of the learning rate's schedule

@@ -119,6 +119,8 @@ class JaggedBatch:
     ) -> "JaggedBatch":
         """Pack sequences given one by one, each cut to its last ``max_len`` interactions.
 
+        What is cut off is the batch's ``earlier``.
+
         Args:
             sequences: One array or list of item_idx a session; empty ones are legal.
             max_len: The longest a session may be.
@@ -145,6 +147,10 @@ class JaggedBatch:
             name: _concatenate(part, max_len) for name, part in parts.items() if part is not None
         }
         positions = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+        cut = [np.asarray(s, np.int64)[:-max_len] for s in sequences]
+        if any(map(len, cut)):
+            packed["earlier"] = np.concatenate(cut)
+            packed["earlier_offsets"] = np.cumsum([0, *map(len, cut)])
         return cls.from_arrays(offsets=offsets, positions=positions, users=users, **packed)
 
     @classmethod

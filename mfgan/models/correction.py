@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from mfgan.errors import MfganError
+from mfgan.models.seen import Seen
 
 if TYPE_CHECKING:
     from mfgan.data.batch import JaggedBatch
@@ -107,23 +109,43 @@ def corrected(
     weights: Tensor,
     top_k: int,
 ) -> Tensor:
-    """Re-rank each session's best items; the others keep their order behind them.
+    """Re-rank each session's best unseen items; the others keep their order behind them.
 
     Args:
         scores: ``(num_sessions, num_items + 1)`` the generator's logits; column 0 is ignored.
         batch: The sessions.
-        discriminators: Who judges the best ``top_k``, without dropout.
+        discriminators: Who judges the best ``top_k`` that the session has not had, without dropout.
         weights: ``(num_factors,)``.
-        top_k: Items judged; all where there are no more.
+        top_k: Items judged; all unseen ones where there are no more.
 
     Returns:
         Scores of the same shape.
     """
-    best, places = scores[:, 1:].topk(min(top_k, scores.shape[1] - 1), dim=1)
-    items = places + 1
-    logits = discriminators(batch, batch.last_tokens(), items)
-    moved = best + logits @ weights
+    best, items = best_unseen(scores, batch, top_k)
+    there = best.isfinite()
+    moved = best + discriminators(batch, batch.last_tokens(), items) @ weights
     # A step below the last of the judged, so that what was not judged cannot pass them.
-    outside = scores + (moved.amin(1) - best.amin(1) - 1.0).clamp(max=0.0).unsqueeze(1)
-    result: Tensor = outside.scatter(1, items, moved)
+    judged = torch.zeros_like(scores, dtype=torch.bool).scatter(1, items, there)
+    lowest = moved.where(there, torch.inf).amin(1)
+    highest = scores.masked_fill(judged, -torch.inf)[:, 1:].amax(1)
+    outside = scores + (lowest - highest - 1.0).clamp(max=0.0).unsqueeze(1)
+    result: Tensor = outside.scatter(1, items, moved.where(there, outside.gather(1, items)))
     return result
+
+
+def best_unseen(scores: Tensor, batch: "JaggedBatch", top_k: int) -> tuple[Tensor, Tensor]:
+    """Each session's best items among those that it has not had.
+
+    Args:
+        scores: ``(num_sessions, num_items + 1)``; column 0 is ignored.
+        batch: The sessions.
+        top_k: How many; all items where there are no more.
+
+    Returns:
+        Scores and int64 item_idx, both ``(num_sessions, top_k)``; where too few items are unseen,
+        the last ones are others, with a score of minus infinity.
+    """
+    unseen = scores[:, 1:].clone()
+    Seen.of(batch, batch.last_tokens()).hide(unseen, slice(None), kept=None)
+    best, places = unseen.topk(min(top_k, unseen.shape[1]), dim=1)
+    return best, places + 1

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from mfgan.data.batch import JaggedBatch
 from mfgan.errors import MfganError
+from mfgan.models.seen import Seen
 from mfgan.training.chunks import logits_at_once
 from mfgan.training.draws import Draws, exponential, uniform
-from mfgan.training.seen import Seen
 
 Method = Literal["multinomial", "gumbel", "top"]
 _BLOCK = 64  # items whose probabilities are summed before one of them is looked for

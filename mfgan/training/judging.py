@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from mfgan.data.batch import JaggedBatch
 from mfgan.models.discriminator import Discriminators, combine
 from mfgan.models.generator import Generator
+from mfgan.models.seen import seen_by
 from mfgan.training.candidates import choose_positions, draw_candidates
 from mfgan.training.draws import Draws
-from mfgan.training.seen import seen_by
 
 if TYPE_CHECKING:
     from mfgan.config import PretrainDiscriminatorConfig, SampleConfig

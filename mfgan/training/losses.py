@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from mfgan.training.seen import Seen
+    from mfgan.models.seen import Seen
 
 # Numbers held at once: few enough to stay near a core while they are worked on, or on a GPU as many
 # as keep it busy with one launch.

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mfgan.models.seen import Seen
 from mfgan.training.chunks import logits_at_once
-from mfgan.training.seen import Seen
 
 # No probability is left of such a logit, and unlike infinity it may be multiplied by that.
 _HIDDEN = -1e4

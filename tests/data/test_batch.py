@@ -91,3 +91,11 @@ def test_parts_of_another_form_are_refused(change, message):
 def test_sequences_that_do_not_fit_are_refused(arguments, message):
     with pytest.raises(MfganError, match=message):
         JaggedBatch.from_sequences([[1, 2], [3, 4]], **arguments)
+
+
+def test_what_is_cut_off_is_known_as_earlier():
+    batch = JaggedBatch.from_sequences([[4, 3, 1, 2], [5], [6, 7, 8]], max_len=2)
+    assert batch.items.tolist() == [1, 2, 5, 7, 8]
+    assert batch.earlier.tolist() == [4, 3, 6]
+    assert batch.earlier_offsets.tolist() == [0, 2, 2, 3]
+    assert JaggedBatch.from_sequences([[1, 2], [5]], max_len=2).earlier is None

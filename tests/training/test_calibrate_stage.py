@@ -95,15 +95,19 @@ def correction_of(run, weights, top_k):
 def test_corrected_scores_item_by_item(run, dataset, top_k):
     weights = torch.linspace(-30, 30, len(dataset.factor_names)).tolist()
     generator, judges = run.generator().eval(), run.discriminators().eval()
-    batch = JaggedBatch.from_sequences([dataset.history(u, "all") for u in (0, 3)], max_len=12)
+    histories = [dataset.history(u, "all") for u in (0, 3)]
+    batch = JaggedBatch.from_sequences(histories, max_len=6)
+    assert batch.earlier is not None  # what was had before the last 6 counts as well
     scorer = CorrectedScorer(generator, judges, correction_of(run, weights, top_k))
     with torch.no_grad():
         alone, found = GeneratorScorer(generator)(batch)[:, 1:], scorer(batch)[:, 1:]
         items = torch.arange(1, dataset.num_items + 1).expand(2, -1)
         moved = alone + judges(batch, batch.last_tokens(), items) @ torch.tensor(weights)
     for row in range(2):
-        order = alone[row].argsort(descending=True)
-        judged, rest = order[:top_k], order[top_k:]
+        had = set(histories[row].tolist())
+        order = alone[row].argsort(descending=True).tolist()
+        judged = [place for place in order if place + 1 not in had][:top_k]
+        rest = [place for place in order if place not in judged]
         torch.testing.assert_close(found[row][judged], moved[row][judged])
         assert found[row][rest].argsort(descending=True).tolist() == list(range(len(rest)))
         if len(rest):

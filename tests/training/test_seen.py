@@ -8,11 +8,11 @@ from mfgan.config import load_config
 from mfgan.data.batch import JaggedBatch
 from mfgan.data.batching import TrainingBatches
 from mfgan.errors import MfganError
+from mfgan.models.seen import Seen
 from mfgan.training import candidates, losses
 from mfgan.training.candidates import draw_candidates
 from mfgan.training.losses import softmax_cross_entropy
 from mfgan.training.policy_loss import PolicyTerms, policy_loss
-from mfgan.training.seen import Seen
 from mfgan.training.stage import StageContext
 from mfgan.training.stages import stage_class
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mfgan.data.batch import JaggedBatch
 from mfgan.data.batching import TrainingBatches
+from mfgan.models.seen import seen_by
 from mfgan.training.candidates import Draw, choose_positions, draw_candidates
 from mfgan.training.judging import judging_loss, trials_at
 from mfgan.training.optimizer import Optimizer
@@ -20,7 +21,6 @@ from mfgan.training.rewards import (
     top_coefficients,
     without_replacement_coefficients,
 )
-from mfgan.training.seen import seen_by
 from mfgan.training.stage import StageContext, StepOutput, TrainingStage
 from mfgan.training.validation import validate_generator
 

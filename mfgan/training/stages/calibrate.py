@@ -11,7 +11,12 @@ from mfgan.data.batching import history_batches
 from mfgan.data.dataset import PreparedDataset
 from mfgan.errors import MfganError
 from mfgan.files import write_json
-from mfgan.models.correction import CALIBRATION_FILE, Correction, FactorCorrection
+from mfgan.models.correction import (
+    CALIBRATION_FILE,
+    Correction,
+    FactorCorrection,
+    best_unseen,
+)
 from mfgan.models.discriminator import Discriminators
 from mfgan.models.generator import Generator
 from mfgan.training.calibration import fit_chance, fit_choice, held_out_error
@@ -116,8 +121,7 @@ def choices(
         mine = slice(first, first + batch.num_sessions)
         first += batch.num_sessions
         scores = generator.logits(generator(batch, last_only=True))
-        _hide_histories(scores, dataset, users[mine])
-        best, items = scores.topk(min(top_k, dataset.num_items), dim=1)
+        best, items = best_unseen(scores, batch, top_k)
         real = items == targets[mine].to(device).unsqueeze(1)
         logits = discriminators(batch, batch.last_tokens(), items)
         found = real.any(1)
@@ -129,12 +133,3 @@ def choices(
             "none; train it longer or raise calibrate.top_k"
         )
     return torch.cat(features), torch.cat(chosen)
-
-
-def _hide_histories(scores: Tensor, dataset: PreparedDataset, users: np.ndarray) -> None:
-    histories = [dataset.history(user, "validation") for user in users.tolist()]
-    rows = np.repeat(np.arange(len(users)), [len(history) for history in histories])
-    items = np.concatenate(histories).astype(np.int64)
-    scores[
-        torch.from_numpy(rows).to(scores.device), torch.from_numpy(items).to(scores.device)
-    ] = -torch.inf

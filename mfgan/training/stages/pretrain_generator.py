@@ -12,6 +12,7 @@ from mfgan.data.batch import JaggedBatch
 from mfgan.data.batching import TrainingBatches
 from mfgan.data.sampling import NegativeSampler
 from mfgan.models.generator import Generator
+from mfgan.models.seen import seen_by
 from mfgan.training.draws import integers
 from mfgan.training.losses import (
     gbce,
@@ -21,7 +22,6 @@ from mfgan.training.losses import (
 )
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.replay import Sizes
-from mfgan.training.seen import seen_by
 from mfgan.training.stage import StageContext, StepOutput, TrainingStage
 from mfgan.training.validation import validate_generator
 
