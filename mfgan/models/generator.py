@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mfgan.models.factor_embedding import FactorEmbedding, factor_rngs, named_factors
-from mfgan.models.layers import Block, make_norm
+from mfgan.models.layers import Block, make_norm, unit_rows
 from mfgan.ops import dropout_residual
 
 if TYPE_CHECKING:
@@ -83,14 +83,21 @@ class Generator(nn.Module):
     @property
     def item_table(self) -> Tensor:
         """``(num_items + 1, hidden_dim)``: what hidden states are multiplied with."""
-        vectors = self._item_vectors()
-        return F.normalize(vectors, dim=-1) if self.config.normalize else vectors
+        vectors = self.item_embedding
+        if self.factor_embedding is not None:
+            vectors = vectors + self.factor_embedding().sum(0)
+        return unit_rows(vectors) if self.config.normalize else vectors
 
-    def _item_vectors(self) -> Tensor:
-        if self.factor_embedding is None:
-            return self.item_embedding
-        by_factor: Tensor = self.factor_embedding()
-        return self.item_embedding + by_factor.sum(0)
+    def _vectors_of(self, items: Tensor) -> Tensor:
+        """``(num_tokens, hidden_dim)``: what is read of the items of a session."""
+        factors = self.factor_embedding
+        if factors is None:
+            return F.embedding(items, self.item_embedding, sparse=self.sparse_gradients)
+        if len(items) < self.num_items:
+            # Few tokens of a large catalogue need not wait for the factors of all its items.
+            by_factor: Tensor = factors(items)
+            return F.embedding(items, self.item_embedding) + by_factor.sum(0)
+        return F.embedding(items, self.item_embedding + factors().sum(0))
 
     def forward(
         self, batch: "JaggedBatch", *, rng: Tensor | None = None, last_only: bool = False
@@ -118,7 +125,7 @@ class Generator(nn.Module):
             )
         if last_only and rng is not None:
             raise ValueError("generator: last_only must be without dropout, got an rng")
-        embedded = F.embedding(batch.items, self._item_vectors(), sparse=self.sparse_gradients)
+        embedded = self._vectors_of(batch.items)
         if self.position_embedding is not None:
             embedded = embedded + F.embedding(self._places(batch), self.position_embedding)
         dropout_p = config.dropout if rng is not None else 0.0
@@ -129,7 +136,7 @@ class Generator(nn.Module):
             x = block(x, batch.cu_seqlens, batch.max_seqlen, rng, wanted)
         x = self.final_norm(x)
         if config.normalize:
-            x = F.normalize(x, dim=-1)
+            x = unit_rows(x)
         return x / config.temperature if config.temperature != 1.0 else x
 
     def _places(self, batch: "JaggedBatch") -> Tensor:

@@ -206,12 +206,19 @@ def test_factors_are_added_where_items_are_read_and_ranked(options):
         assert not torch.equal(color[1], color[2])
         assert not torch.equal(size[1], size[4])
         plain.item_embedding += color + size
-    sequences = pack(make_sequences())
-    torch.testing.assert_close(generator(sequences), plain(sequences))
+    few, many = pack([[3, 1, 4]]), pack([*make_sequences(), *make_sequences()])
+    assert few.total_tokens < NUM_ITEMS < many.total_tokens
+    for sequences in (few, many):
+        torch.testing.assert_close(generator(sequences), plain(sequences))
     torch.testing.assert_close(generator.item_table, plain.item_table)
-    generator.logits(generator(sequences)).logsumexp(1).sum().backward()
+    for sequences in (few, many):
+        generator.zero_grad()
+        generator(sequences).square().sum().backward()
+        assert generator.factor_embedding.table.grad.abs().sum() > 0
+        assert generator.factor_embedding.dense_weight.grad.abs().sum() > 0
+    generator.zero_grad()
+    generator.logits(generator(many).detach()).logsumexp(1).sum().backward()
     assert generator.factor_embedding.table.grad.abs().sum() > 0
-    assert generator.factor_embedding.dense_weight.grad.abs().sum() > 0
 
 
 def test_a_factor_begins_the_same_whatever_others_there_are():
