@@ -17,6 +17,7 @@ from mfgan.errors import MfganError, nearest
 from mfgan.evaluation.protocol import Scorer
 from mfgan.evaluation.scan import Excluded, Scan, scan_block
 from mfgan.evaluation.scorers import CorrectedScorer, GeneratorScorer
+from mfgan.models.correction import best_unseen
 
 if TYPE_CHECKING:
     from mfgan.data.dataset import PreparedDataset
@@ -80,7 +81,9 @@ class Recommender:
         self.run = run
         self.dataset: PreparedDataset = self.run.dataset
         generator = self.run.generator(stage).to(device).eval()
-        self._score: Scorer = GeneratorScorer(generator, device=device)
+        self._device = torch.device(device)
+        self._alone = GeneratorScorer(generator, device=device)
+        self._score: Scorer = self._alone
         if with_discriminators:
             self._score = self._corrected(generator, stage, device)
         self._max_len: int = generator.config.max_len
@@ -167,6 +170,17 @@ class Recommender:
             for first in range(0, max(len(sessions), 1), step)
         ]
         return pl.concat(parts)
+
+    @torch.inference_mode()
+    def best(self, sessions: Sequence[Session], top_k: int) -> tuple[Tensor, Tensor]:
+        """The generator's own best unseen items, as the discriminators re-rank them.
+
+        Returns:
+            Logits and int64 item_idx, ``(num_sessions, top_k)`` each, as ``best_unseen`` has them.
+        """
+        histories = [session.items for session in sessions]
+        batch = JaggedBatch.from_sequences(histories, max_len=self._max_len).to(self._device)
+        return best_unseen(self._alone(batch).float(), batch, top_k)
 
     @torch.inference_mode()
     def _block(self, sessions: Sequence[Session], k: int) -> pl.DataFrame:

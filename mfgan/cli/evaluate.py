@@ -38,6 +38,11 @@ if TYPE_CHECKING:
     help="Another run to compare with; may be given again.",
 )
 @click.option("--baselines/--no-baselines", default=True, help="Popularity and item-kNN beside it.")
+@click.option(
+    "--explanations",
+    is_flag=True,
+    help="Measure how far the factors' shares hold, over up to 500 users.",
+)
 @click.option("--json", "json_file", metavar="FILE", help="Write everything as JSON; - prints it.")
 @click.option("--per-user", type=click.Path(path_type=Path), help="Write a Parquet row a user.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
@@ -51,6 +56,7 @@ def command(
     stage: str | None,
     controls: tuple[Path, ...],
     baselines: bool,
+    explanations: bool,
     json_file: str | None,
     per_user: Path | None,
     seed: int,
@@ -90,6 +96,8 @@ def command(
         reporter=reporter,
     )
     document = {"run": str(run), "dataset": _dataset(opened), **found.to_dict()}
+    if explanations:
+        document["explanations"] = _explanations(opened, stage, seed)
     if per_user is not None:
         _write_parquet(per_user, _with_ids(found, opened))
     if json_file == "-":
@@ -108,6 +116,21 @@ def _dataset(run: "Run") -> dict[str, Any]:
         "fingerprint": dataset.fingerprint,
         "num_users": dataset.num_users,
         "num_items": dataset.num_items,
+    }
+
+
+def _explanations(run: "Run", stage: str | None, seed: int) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from mfgan.explain import faithfulness
+
+    found = faithfulness(run, stage=stage, seed=seed)
+    correction = None if stage is not None else run.correction()
+    return {
+        "num_users": found.num_users,
+        "agreements": [asdict(agreement) for agreement in found.agreements],
+        "drops": dict(zip(found.names, found.drops.tolist(), strict=True)),
+        "calibration": correction and [asdict(factor) for factor in correction.factors],
     }
 
 
@@ -156,6 +179,30 @@ def _show(reporter: "Reporter", found: "Standing", document: dict[str, Any]) -> 
     if ours.coverage:
         _show_recommended(reporter, found)
     _show_slices(reporter, found)
+    if "explanations" in document:
+        _show_explanations(reporter, document["explanations"])
+
+
+def _show_explanations(reporter: "Reporter", found: dict[str, Any]) -> None:
+    rows = [
+        [
+            agreement["claim"],
+            agreement["measured"],
+            f"{agreement['correlation']:+.3f}",
+            f"{agreement['interval'][0]:+.3f} to {agreement['interval'][1]:+.3f}",
+        ]
+        for agreement in found["agreements"]
+    ]
+    columns = ["claimed", "drop of the", "rank correlation", "95 % interval"]
+    title = "what each factor is claimed to bring, against the drop when its values are dealt anew"
+    reporter.table(f"{title} ({found['num_users']:,} users)", columns, rows)
+    if found["calibration"]:
+        rows = [
+            [f["name"], f"{f['raw_calibration']:.4f}", f"{f['calibration']:.4f}"]
+            for f in found["calibration"]
+        ]
+        columns = ["factor", "sigmoid(y)", "calibrated"]
+        reporter.table("expected calibration error", columns, rows)
 
 
 def _show_differences(reporter: "Reporter", found: "Standing") -> None:

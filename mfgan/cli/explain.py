@@ -45,7 +45,9 @@ def command(
     """Show every factor's judgement of each step of a history and of each recommendation.
 
     Writes a picture (PNG and SVG) and all figures (JSON): each factor's logit y, its probability
-    sigmoid(y), its weight w and its share w * sigmoid(y) / Q in the joint judgement Q.
+    sigmoid(y), its weight w and its share w * sigmoid(y) / Q in the joint judgement Q; of a
+    calibrated run also its contribution to a recommendation's score. `mfgan eval --explanations`
+    measures how far they hold.
     """
     from mfgan.errors import MfganError
 

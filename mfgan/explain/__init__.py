@@ -1,6 +1,15 @@
 """Which factors spoke for an item, step by step through a history and for each recommendation."""
 
 from mfgan.explain.explainer import Explainer, Explanation
+from mfgan.explain.faithfulness import Agreement, Faithfulness, faithfulness
 from mfgan.explain.judgement import Judge, Judgements
 
-__all__ = ["Explainer", "Explanation", "Judge", "Judgements"]
+__all__ = [
+    "Agreement",
+    "Explainer",
+    "Explanation",
+    "Faithfulness",
+    "Judge",
+    "Judgements",
+    "faithfulness",
+]

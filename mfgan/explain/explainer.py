@@ -1,14 +1,17 @@
 """Explaining a history and its recommendations by a run's discriminators."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
+import torch
 
 from mfgan.data.columns import ITEM_ID, ITEM_IDX, TIMESTAMP, TITLE
 from mfgan.explain.judgement import Judge, Judgements, describe
+from mfgan.models.correction import contributions
 from mfgan.recommend import PROBABILITY, RANK, SCORE, Recommender, Session
 
 if TYPE_CHECKING:
@@ -46,7 +49,8 @@ class Explanation:
     def to_frame(self) -> pl.DataFrame:
         """A row a factor of each judged item: ``part`` (``history`` or ``recommendation``),
         ``place`` (the step or the rank), ``item_id``, ``title``, ``factor``, ``value``, ``logit``,
-        ``probability``, ``weight``, ``share``, ``leading``."""
+        ``probability``, ``weight``, ``share``, of a calibrated run ``contribution`` (of
+        recommendations), ``leading``."""
         rows = []
         for part, place in (("history", STEP), ("recommendations", RANK)):
             for entry in self.details[part]:
@@ -90,8 +94,8 @@ class Explainer:
         )
         self.dataset = self.recommender.dataset
         discriminators = self.recommender.run.discriminators(stage)
-        correction = None if stage is not None else self.recommender.run.correction()
-        self.judge = Judge(discriminators, correction=correction, device=device)
+        self._correction = None if stage is not None else self.recommender.run.correction()
+        self.judge = Judge(discriminators, correction=self._correction, device=device)
         self._factors = [self.dataset.factor(name) for name in self.judge.factor_names]
         self._combination = {
             "kind": discriminators.config.combination,
@@ -127,7 +131,7 @@ class Explainer:
         judged = self.judge.history(history.items, first=first)
         table = self.recommender.rank([history], k=k)
         items = table[ITEM_IDX].to_numpy().astype(np.int64)
-        wanted = self.judge.candidates(history.items, items)
+        wanted = self._recommended(history, items)
         history_table = self._history_table(history, first, user if session is None else None)
         return Explanation(
             name=history.name,
@@ -155,13 +159,25 @@ class Explainer:
         bounds = [*np.flatnonzero(table[RANK].to_numpy() == 1).tolist(), table.height]
         items = table[ITEM_IDX].to_numpy().astype(np.int64)
         for session, start, end in zip(sessions, bounds[:-1], bounds[1:], strict=True):
-            judgements = self.judge.candidates(session.items, items[start:end])
+            judgements = self._recommended(session, items[start:end])
             judged += describe(judgements, self.judge.factor_names, self._factors)
         return table.with_columns(
             pl.Series(JUDGEMENT, [entry[JUDGEMENT] for entry in judged], pl.Float64),
             pl.Series(LEADING, [entry[LEADING] for entry in judged], pl.String),
             pl.Series(REASONS, [entry["factors"] for entry in judged]),
         )
+
+    @torch.inference_mode()
+    def _recommended(self, history: Session, items: npt.NDArray[np.int64]) -> Judgements:
+        """Judge recommendations; of a calibrated run with what each factor adds to the score."""
+        judged = self.judge.candidates(history.items, items)
+        if self._correction is None:
+            return judged
+        best, candidates = self.recommender.best([history], self._correction.top_k)
+        others = self.judge.candidates(history.items, candidates[0].cpu().numpy())
+        logits, usual = (torch.from_numpy(part.logits)[None] for part in (judged, others))
+        added = contributions(logits, best.cpu(), usual, self._correction)
+        return replace(judged, contributions=added[0].numpy())
 
     def _history_table(self, history: Session, first: int, user: object) -> pl.DataFrame:
         items = history.items[first:]

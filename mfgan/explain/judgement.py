@@ -32,12 +32,16 @@ class Judgements:
         probabilities: ``(n, num_factors)`` float32, ``sigmoid(y_j)``, calibrated where the run is:
             how real the item looks.
         weights: ``(n, num_factors)`` float32, ``w_j``; a row adds up to 1.
+        contributions: ``(n, num_factors)`` float32, what each factor adds to the item's score in
+            the corrected ranking, beyond what it adds to any candidate's; None where the run is
+            not calibrated, and of a history.
     """
 
     items: npt.NDArray[np.int64]
     logits: Floats
     probabilities: Floats
     weights: Floats
+    contributions: Floats | None = None
 
     @property
     def combined(self) -> Floats:
@@ -159,9 +163,11 @@ def describe(
     judgements: Judgements, names: Sequence[str], factors: Sequence[Factor]
 ) -> list[dict[str, Any]]:
     """The judgements ready for JSON: one mapping an item with ``judgement``, ``leading``, and
-    ``factors``, a list of ``factor, value, logit, probability, weight, share``."""
+    ``factors``, a list of ``factor, value, logit, probability, weight, share``, and where there is
+    one ``contribution``."""
     rows = []
     combined, shares, leading = judgements.combined, judgements.shares, judgements.leading
+    added = judgements.contributions
     for row, item in enumerate(judgements.items.tolist()):
         columns = zip(
             names,
@@ -173,11 +179,15 @@ def describe(
             strict=True,
         )
         keys = ("factor", "value", "logit", "probability", "weight", "share")
+        described: list[dict[str, Any]] = [dict(zip(keys, c, strict=True)) for c in columns]
+        if added is not None:
+            for factor, value in zip(described, added[row].tolist(), strict=True):
+                factor["contribution"] = value
         rows.append(
             {
                 "judgement": float(combined[row]),
                 "leading": names[int(leading[row])],
-                "factors": [dict(zip(keys, column, strict=True)) for column in columns],
+                "factors": described,
             }
         )
     return rows

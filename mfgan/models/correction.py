@@ -133,6 +133,27 @@ def corrected(
     return result
 
 
+def contributions(
+    logits: Tensor, best: Tensor, candidates: Tensor, correction: Correction
+) -> Tensor:
+    """What each factor adds to an item's corrected score, beyond what it adds to any candidate's.
+
+    ``b_j (y_j(i) - sum_c p(c) y_j(c))``, ``c`` over the generator's candidates and ``p`` its chance
+    of each among them: a factor that says the same of all has no part in the choice.
+
+    Args:
+        logits: ``(num_sessions, n, num_factors)``, ``y_j`` of the items in question.
+        best: ``(num_sessions, num_candidates)``, the generator's logits of its best items.
+        candidates: ``(num_sessions, num_candidates, num_factors)``, ``y_j`` of those.
+        correction: Has ``b_j``.
+
+    Returns:
+        ``(num_sessions, n, num_factors)``, signed.
+    """
+    usual = torch.einsum("nc,ncf->nf", best.softmax(1), candidates)
+    return (logits - usual.unsqueeze(1)) * logits.new_tensor(correction.weights)
+
+
 def best_unseen(scores: Tensor, batch: "JaggedBatch", top_k: int) -> tuple[Tensor, Tensor]:
     """Each session's best items among those that it has not had.
 

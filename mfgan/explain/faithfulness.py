@@ -1,0 +1,224 @@
+"""Whether explanations hold: what each factor is claimed to bring, against what it turns out to.
+
+A claim is put to the test by taking a factor's values away: they are dealt out anew among all items
+of the catalogue, in the history as in the candidate, and what an item then loses is the factor's
+measured part.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from mfgan.data.batching import history_batches
+from mfgan.evaluation.bootstrap import mean_intervals
+from mfgan.evaluation.scorers import GeneratorScorer
+from mfgan.models.correction import best_unseen, contributions
+from mfgan.models.discriminator import Discriminators, factor_weights
+
+if TYPE_CHECKING:
+    from mfgan.data.batch import JaggedBatch
+    from mfgan.models.correction import Correction
+    from mfgan.models.factor_embedding import FactorEmbedding
+    from mfgan.training.run import Run
+
+_BATCH = 64
+SHARE, CONTRIBUTION, RANDOM = "share", "contribution", "random"
+JUDGEMENT, SCORE = "judgement", "score"
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A claim against a measurement, over the factors of each item.
+
+    Args:
+        claim: ``share``, ``contribution`` or ``random``.
+        measured: What dropped: the ``judgement`` Q or the corrected ``score``.
+        correlation: Spearman's, mean over items and then over users.
+        interval: 95 % bootstrap interval over users.
+    """
+
+    claim: str
+    measured: str
+    correlation: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """How far a run's explanations hold.
+
+    Args:
+        names: The factors.
+        num_users: Users whose first recommendations were explained, drawn once.
+        agreements: Every claim against every measurement; the score's and ``contribution`` only of
+            a calibrated run.
+        drops: ``(num_factors,)`` float64, what the judgement Q lost on average when the factor's
+            values were dealt anew.
+    """
+
+    names: tuple[str, ...]
+    num_users: int
+    agreements: tuple[Agreement, ...]
+    drops: Floats
+
+
+@torch.inference_mode()
+def faithfulness(
+    run: "Run",
+    *,
+    stage: str | None = None,
+    users: int = 500,
+    k: int = 10,
+    deals: int = 8,
+    seed: int = 0,
+) -> Faithfulness:
+    """Explain users' first recommendations, and measure what each factor brought to them.
+
+    Args:
+        run: A run with discriminators.
+        stage: Whose weights; of the last stage where None.
+        users: How many, drawn once from those with a test target.
+        k: Recommendations of each.
+        deals: How often the values are dealt anew; a drop is the mean over them.
+        seed: Of all draws.
+
+    Raises:
+        MfganError: No stage has trained discriminators.
+    """
+    dataset, generator = run.dataset, run.generator(stage).eval()
+    rng = np.random.default_rng([seed, len("faithfulness")])
+    everyone = dataset.target_users("test")
+    everyone = everyone[dataset.history_ends(everyone, "test") > dataset.offsets[everyone]]
+    chosen = np.sort(rng.choice(everyone, min(users, len(everyone)), replace=False))
+    correction = None if stage is not None else run.correction()
+    probe = _Probe(run.discriminators(stage).eval(), correction, deals, rng)
+    score, max_len = GeneratorScorer(generator), generator.config.max_len
+    batches = history_batches(dataset, chosen, "test", max_len=max_len, batch_size=_BATCH)
+    found = [probe(score(batch), batch, k) for batch in batches]
+    pairs = [
+        (*pair, np.concatenate([part.correlations[pair] for part in found]))
+        for pair in found[0].correlations
+    ]
+    return Faithfulness(
+        names=probe.discriminators.factor_names,
+        num_users=len(chosen),
+        agreements=tuple(_agreement(*pair, seed) for pair in pairs),
+        drops=np.concatenate([part.drops for part in found]).mean(0),
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    correlations: dict[tuple[str, str], Floats]  # (num_sessions,) by claim and measurement
+    drops: Floats  # (num_sessions, num_factors) of the judgement, means over items
+
+
+class _Probe:
+    """Explains a batch's recommendations, and takes the factors' values away."""
+
+    def __init__(
+        self,
+        discriminators: Discriminators,
+        correction: "Correction | None",
+        deals: int,
+        rng: np.random.Generator,
+    ) -> None:
+        self.discriminators, self._correction, self._rng = discriminators, correction, rng
+        self._dealt = [_dealt_anew(discriminators, rng) for _ in range(deals)]
+
+    def __call__(self, scores: Tensor, batch: "JaggedBatch", k: int) -> _Found:
+        correction, last = self._correction, batch.last_tokens()
+        top_k = k if correction is None else max(k, correction.top_k)
+        best, items = best_unseen(scores, batch, top_k)
+        logits = self.discriminators(batch, last, items)
+        without = [judge(batch, last, items[:, :k]) for judge in self._dealt]
+        claimed, drops = {}, {}
+        weights, chances = self._judged(logits[:, :k])
+        claimed[SHARE] = weights * chances
+        claimed[RANDOM] = torch.from_numpy(self._rng.random(claimed[SHARE].shape))
+        # A factor's tower reads its own values alone, so that all can be dealt anew at once.
+        lost = [chances - self._judged(judged)[1] for judged in without]
+        drops[JUDGEMENT] = weights * torch.stack(lost).mean(0)
+        if correction is not None:
+            claimed[CONTRIBUTION] = contributions(logits[:, :k], best, logits, correction)
+            by_weight = logits.new_tensor(correction.weights)
+            drops[SCORE] = by_weight * (logits[:, :k] - torch.stack(without).mean(0))
+        there = best[:, :k].isfinite()
+        return _Found(
+            {
+                (claim, measured): _mean_over(rank_correlation(claimed[claim], drop), there)
+                for measured, drop in drops.items()
+                for claim in claimed
+            },
+            _mean_over(drops[JUDGEMENT], there),
+        )
+
+    def _judged(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The factors' weights and calibrated chances, as explanations have them."""
+        sure = logits if self._correction is None else self._correction.calibrated(logits)
+        sharpness = self.discriminators.config.sharpness
+        mixture = self.discriminators.mixture
+        return factor_weights(sure, sharpness=sharpness, mixture=mixture), sure.sigmoid()
+
+
+def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Spearman's correlation along the last dimension, equals sharing their mean rank.
+
+    Args:
+        a: ``(..., n)``.
+        b: ``(..., n)``.
+
+    Returns:
+        ``(...)`` float64; 0 where all of one are equal: then it says nothing of the order.
+    """
+    ranks = [_centred_ranks(values) for values in (a, b)]
+    both, mine, theirs = ((x * y).sum(-1) for x, y in (ranks, ranks[:1] * 2, ranks[1:] * 2))
+    return torch.where(mine * theirs > 0, both / (mine * theirs).sqrt().clamp_min(1e-30), 0.0)
+
+
+def _centred_ranks(values: Tensor) -> Tensor:
+    above = (values.unsqueeze(-1) - values.unsqueeze(-2)).sign()
+    return above.double().sum(-1)
+
+
+def _mean_over(values: Tensor, there: Tensor) -> Floats:
+    """Means over each session's items that are there."""
+    weights = there.double() / there.sum(1, keepdim=True).clamp_min(1)
+    mean: Floats = torch.einsum("nk,nk...->n...", weights, values.double()).numpy()
+    return mean
+
+
+def _agreement(claim: str, measured: str, values: Floats, seed: int) -> Agreement:
+    low, high = mean_intervals(values[:, None], seed=seed)[0]
+    return Agreement(claim, measured, float(values.mean()), (float(low), float(high)))
+
+
+def _dealt_anew(discriminators: Discriminators, rng: np.random.Generator) -> Discriminators:
+    """The same discriminators, with each factor's values dealt out anew among the items."""
+    judge = deepcopy(discriminators)
+    judge.embedding = _DealtAnew(judge.embedding, judge.num_factors, rng)  # type: ignore[assignment]
+    return judge
+
+
+class _DealtAnew(nn.Module):
+    """A ``FactorEmbedding`` in which every item has some item's value of each factor."""
+
+    def __init__(
+        self, embedding: "FactorEmbedding", num_factors: int, rng: np.random.Generator
+    ) -> None:
+        super().__init__()
+        self._embedding, self.num_rows = embedding, embedding.num_rows
+        dealt = [1 + rng.permutation(self.num_rows - 1) for _ in range(num_factors)]
+        self._owners = torch.from_numpy(np.pad(np.stack(dealt), ((0, 0), (1, 0))))
+
+    def forward(self, rows: Tensor | None = None) -> Tensor:
+        vectors = self._embedding()
+        owners = self._owners if rows is None else self._owners[:, rows]
+        return torch.stack([own[places] for own, places in zip(vectors, owners, strict=True)])

@@ -1,0 +1,132 @@
+"""Whether explanations hold is measured right: on judges whose every word is known."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from made import made_dataset
+from made_run import finished_run
+
+from mfgan.cli import main
+from mfgan.explain import Explainer, faithfulness
+from mfgan.explain.faithfulness import _dealt_anew, rank_correlation
+from mfgan.files import write_json
+from mfgan.models.correction import CALIBRATION_FILE, Correction, FactorCorrection
+from mfgan.models.discriminator import Discriminators
+from mfgan.training.checkpoint import Progress
+
+WEIGHTS = (0.5, 2.0, -1.0, 0.3, 1.0, 0.25)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return finished_run(tmp_path / "run", made_dataset(tmp_path, min_len=5))
+
+
+def calibrated(run):
+    """The run with a calibration of known weights, whose chances are ``sigmoid(y)`` as they are."""
+    names = run.discriminators().factor_names
+    parts = zip(names, WEIGHTS, strict=False)
+    factors = tuple(FactorCorrection(name, b, 0.1, 1.0, 0.0, 0.01, 0.02) for name, b in parts)
+    directory = run.stage_directory("calibrate")
+    directory.mkdir(parents=True)
+    write_json(directory / CALIBRATION_FILE, Correction(factors, 12, 30, 0.1).to_dict())
+    run.store("calibrate").save(Progress(finished=True), {}, {})
+    return run
+
+
+def correlations(found):
+    return {(part.claim, part.measured): part.correlation for part in found.agreements}
+
+
+def test_rank_correlation_is_spearmans():
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 5, (20, 7)), rng.normal(size=(20, 7))
+    mine = rank_correlation(torch.from_numpy(a), torch.from_numpy(b))
+    theirs = [
+        pl.select(pl.corr(pl.Series(x).rank(), pl.Series(y).rank())).item()
+        for x, y in zip(a, b, strict=True)
+    ]
+    np.testing.assert_allclose(mine, theirs, atol=1e-12)
+    assert rank_correlation(torch.ones(1, 3), torch.tensor([[1.0, 2.0, 3.0]])).tolist() == [0.0]
+
+
+def test_values_are_dealt_among_the_items_and_none_is_lost(run):
+    judges = run.discriminators()
+    dealt = _dealt_anew(judges, np.random.default_rng(0))
+    before, after = judges.embedding(), dealt.embedding()
+    rows = torch.tensor([4, 0, 9])
+    torch.testing.assert_close(dealt.embedding(rows), after[:, rows])
+    for old, new in zip(before, after, strict=True):
+        assert torch.equal(old[0], new[0])
+        assert not torch.equal(old, new)
+        assert sorted(old.sum(1).tolist()) == pytest.approx(sorted(new.sum(1).tolist()))
+
+
+def test_a_factor_that_always_says_the_same_claims_a_share_that_nothing_bears_out(run, monkeypatch):
+    names = run.discriminators().factor_names
+    real = Discriminators.forward
+
+    def flat(self, *arguments, **keywords):
+        logits = real(self, *arguments, **keywords).clone()
+        logits[..., 0] = 9.0
+        return logits
+
+    plain = correlations(faithfulness(calibrated(run)))
+    monkeypatch.setattr(Discriminators, "forward", flat)
+    found = faithfulness(run)
+    assert found.names == names
+    assert found.drops[0] == 0
+    assert (found.drops[1:] != 0).all()
+    assert correlations(found)["share", "judgement"] < plain["share", "judgement"] - 0.05
+
+
+def test_claims_agree_with_drops_where_random_ones_do_not(run):
+    found = faithfulness(calibrated(run), deals=16)
+    told = correlations(found)
+    assert told["contribution", "score"] > 0.5
+    assert told["share", "judgement"] > 0.3
+    assert abs(told["random", "judgement"]) < 0.15
+    assert abs(told["random", "score"]) < 0.15
+    for part in found.agreements:
+        assert part.interval[0] <= part.correlation <= part.interval[1]
+    assert faithfulness(run, deals=16).agreements == found.agreements
+
+
+def test_without_a_calibration_only_the_judgement_is_measured(run):
+    found = correlations(faithfulness(run, users=7))
+    assert set(found) == {("share", "judgement"), ("random", "judgement")}
+
+
+def test_contributions_are_what_a_factor_adds_beyond_the_usual(run):
+    explainer = Explainer(calibrated(run), with_discriminators=True)
+    history = explainer.recommender.user("u0003")
+    entries = explainer.explain(user="u0003", k=3).details["recommendations"]
+    best, items = explainer.recommender.best([history], 12)
+    chances = best[0].softmax(0).numpy()
+    said = explainer.judge.candidates(history.items, items[0].numpy()).logits
+    usual = (chances[:, None] * said).sum(0)
+    for entry in entries:
+        place = items[0].tolist().index(run.dataset.item_idx(entry["item_id"]))
+        for factor, b, y, mean in zip(entry["factors"], WEIGHTS, said[place], usual, strict=False):
+            assert factor["contribution"] == pytest.approx(b * (y - mean), abs=1e-4)
+    frame = explainer.explain(user="u0003", k=3).to_frame()
+    by_part = frame.group_by("part").agg(pl.col("contribution").null_count(), pl.len())
+    nulls = {part: (none, count) for part, none, count in by_part.rows()}
+    assert nulls["recommendation"][0] == 0
+    assert nulls["history"][0] == nulls["history"][1]
+
+
+def test_eval_shows_how_far_explanations_hold(run, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["eval", str(calibrated(run).path), "--explanations", "--json", "-"])
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)["explanations"]
+    assert not ended.value.code
+    assert len(found["agreements"]) == 6
+    assert set(found["drops"]) == set(run.discriminators().factor_names)
+    assert [part["calibration"] for part in found["calibration"]] == [0.01] * len(found["drops"])
+    for text in ("contribution", "rank correlation", "expected calibration error"):
+        assert text in shown.err
