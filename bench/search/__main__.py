@@ -5,6 +5,8 @@ of one's own. Workers may run side by side, be killed, and go on. ``python -m be
 prints all trials.
 """
 
+import signal
+import sys
 from pathlib import Path
 
 import click
@@ -37,6 +39,8 @@ def run(
     data: str, out: Path, trials: int, points: tuple[str, ...], given: tuple[str, ...], seed: int
 ) -> None:
     """Run trials: those that were cut, those of one's own, then drawn ones."""
+    # A worker that is told to end takes its training with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     dataset = prepared(data, out, Reporter(stderr=True))
     study = _study(data, out, seed)
     requeue_lost(study, data, out)
