@@ -76,6 +76,11 @@ class DiscriminatorConfig(Section):
     num_heads: int = Field(default=2, ge=1)
     dropout: float = Field(default=0.25, ge=0, lt=1)
     ff_multiple: float = Field(default=1.0, gt=0)
+    shared: bool = Field(
+        default=False,
+        description="one tower's attention and feed-forward weights serve all factors, each of "
+        "which keeps its embedding, its distances and its read-out",
+    )
     max_history: int = Field(
         default=50, ge=1, description="history tokens that a judgement looks back on"
     )

@@ -7,6 +7,7 @@ do not depend on the position either: they are made once an item, and ``factor_s
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -28,13 +29,16 @@ _SCORE_SITES = 3  # places at which `factor_score` draws; the item vectors' drop
 
 
 class FactorBlock(nn.Module):
-    """The weights of one block of every factor's tower, each stacked ``(num_factors, ...)``."""
+    """The weights of one block of every factor's tower, each stacked ``(num_towers, ...)``.
 
-    def __init__(self, num_factors: int, hidden_dim: int, ff_dim: int) -> None:
+    There is one tower a factor, or one that all factors share.
+    """
+
+    def __init__(self, num_towers: int, hidden_dim: int, ff_dim: int) -> None:
         super().__init__()
 
         def weight(*shape: int) -> nn.Parameter:
-            return nn.Parameter(torch.zeros(num_factors, *shape))
+            return nn.Parameter(torch.zeros(num_towers, *shape))
 
         self.query_weight = weight(hidden_dim, hidden_dim)
         self.query_bias = weight(hidden_dim)
@@ -46,6 +50,15 @@ class FactorBlock(nn.Module):
         self.ff1_bias = weight(ff_dim)
         self.ff2_weight = weight(hidden_dim, ff_dim)
         self.ff2_bias = weight(hidden_dim)
+
+    def of_every_factor(self, num_factors: int) -> "FactorBlock":
+        """The weights as ``(num_factors, ...)`` each, a shared tower's repeated."""
+        if len(self.query_bias) == num_factors:
+            return self
+        repeated = {
+            name: p.expand(num_factors, *p.shape[1:]) for name, p in self.named_parameters()
+        }
+        return cast("FactorBlock", SimpleNamespace(**repeated))
 
 
 @dataclass(frozen=True)
@@ -82,7 +95,8 @@ class Discriminators(nn.Module):
         self.distance = nn.Parameter(torch.zeros(count, config.max_history + 1, width))
         ff_dim = max(1, round(config.ff_multiple * width))
         self.blocks = nn.ModuleList(
-            FactorBlock(count, width, ff_dim) for _ in range(config.num_blocks)
+            FactorBlock(1 if config.shared else count, width, ff_dim)
+            for _ in range(config.num_blocks)
         )
         self.head_weight = nn.Parameter(torch.zeros(count, width))
         self.head_bias = nn.Parameter(torch.zeros(count))
@@ -97,7 +111,8 @@ class Discriminators(nn.Module):
 
     @property
     def _stack(self) -> list[FactorBlock]:
-        return cast("list[FactorBlock]", list(self.blocks))
+        blocks = cast("list[FactorBlock]", list(self.blocks))
+        return [block.of_every_factor(self.num_factors) for block in blocks]
 
     def forward(
         self,
@@ -199,9 +214,12 @@ class Discriminators(nn.Module):
         return 0.5 * self.head_weight.square().sum(dim=1)
 
     def factor_slices(self, factor: int) -> dict[str, slice]:
-        """Which rows of each parameter are one factor's own; ``mixture`` is nobody's."""
-        rows = {name: slice(factor, factor + 1) for name, _ in self.named_parameters()}
-        rows.pop("mixture", None)
+        """Which rows of each parameter are one factor's own; what factors share is nobody's."""
+        rows = {
+            name: slice(factor, factor + 1)
+            for name, _ in self.named_parameters()
+            if name != "mixture" and not (self.config.shared and name.startswith("blocks."))
+        }
         own = {f"embedding.{name}": part for name, part in self.embedding.slices(factor).items()}
         return {**rows, **own}
 
@@ -258,7 +276,7 @@ class Discriminators(nn.Module):
             for factor, rng in enumerate(rngs):
                 self.distance[factor].normal_(0.0, width**-0.5, generator=rng)
                 for parameter in self.blocks.parameters():
-                    if parameter.dim() == 3:
+                    if parameter.dim() == 3 and factor < len(parameter):
                         spread = (2.0 / sum(parameter.shape[1:])) ** 0.5
                         parameter[factor].normal_(0.0, spread, generator=rng)
                 # Small, so that every judgement starts near the toss of a coin.

@@ -238,3 +238,27 @@ def test_factors_are_chosen_by_name():
         Discriminators(DiscriminatorConfig(factors=("x",)), made_factors())
     with pytest.raises(MfganError, match="at least one factor"):
         Discriminators(DiscriminatorConfig(), [])
+
+
+@pytest.mark.parametrize("num_blocks", [1, 2])
+def test_a_shared_tower_is_equal_towers_whose_gradients_add_up(num_blocks):
+    shared = made_model(shared=True, num_blocks=num_blocks)
+    apart = made_model(num_blocks=num_blocks)
+    state = shared.state_dict()
+    for name, parameter in apart.named_parameters():
+        parameter.data.copy_(state[name].expand_as(parameter))
+    batch, positions = made_batch(), torch.tensor([1, 5, 9])
+    candidates = torch.tensor([[3, 4], [1, 2], [7, 3]])
+    weights = torch.randn(3, 2, shared.num_factors, generator=torch.Generator().manual_seed(0))
+    found = [model(batch, positions, candidates) for model in (shared, apart)]
+    torch.testing.assert_close(*found)
+    for logits in found:
+        (logits * weights).sum().backward()
+    theirs = dict(apart.named_parameters())
+    for name, parameter in shared.named_parameters():
+        expected = theirs[name].grad
+        if name.startswith("blocks."):
+            assert len(parameter) == 1
+            expected = expected.sum(0, keepdim=True)
+        torch.testing.assert_close(parameter.grad, expected, rtol=1e-4, atol=1e-6)
+    assert not any(name.startswith("blocks.") for name in shared.factor_slices(0))

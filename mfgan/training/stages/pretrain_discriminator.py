@@ -75,7 +75,7 @@ class PretrainDiscriminatorStage(TrainingStage):
         self.discriminators = context.discriminators()
         self.models = {"discriminators": self.discriminators}
         self._best: BestFactors | None = None
-        if config.selection.enabled and not self._judging.joint_weight:
+        if config.selection.enabled and not self._together:
             self._best = BestFactors(self.discriminators)
             self.models["best_factors"] = self._best
         self._proposers = [self.generator]
@@ -117,9 +117,13 @@ class PretrainDiscriminatorStage(TrainingStage):
     def selection_metric(self) -> str:
         """Pairs that the best weights tell right: it grows whenever one factor's do.
 
-        Factors that learn together are chosen together, by their sum.
+        Factors that learn or share something are chosen together, by their sum.
         """
-        return SUM_AUC if self._judging.joint_weight else "AUC/best"
+        return SUM_AUC if self._together else "AUC/best"
+
+    @property
+    def _together(self) -> bool:
+        return self._judging.joint_weight > 0 or self.context.config.discriminator.shared
 
     def batches(self, epoch: int) -> Sequence[JaggedBatch]:
         """All training sessions, or those of one fold, shuffled anew each epoch."""
