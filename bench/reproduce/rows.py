@@ -47,16 +47,19 @@ class Row:
     settings: tuple[str, ...] = ()
 
 
+# Faster where the processor has such products, and of equal accuracy (docs/experiments.md).
+_COMMON = ("precision=bf16",)
 DATA = {
     "ml-1m": Data(
         "ml-1m/sasrec.txt.gz",
         "ml-1m",
-        ("generator.factors=['genre', 'director', 'actors', 'year']",),
+        (*_COMMON, "generator.factors=['genre', 'director', 'actors', 'year']"),
     ),
     "beauty": Data(
         "amazon/s3rec_Beauty.txt.gz",
         "sequences",
         (
+            *_COMMON,
             *("generator.max_len=50", "generator.dropout=0.5", "generator.attention_dropout=0.2"),
             *("generator.normalize=true", "generator.temperature=0.07"),
             *("generator.factors=['attributes']", "pretrain_generator.epochs=30"),
@@ -87,6 +90,9 @@ ROWS = {
     "paper": Row("MFGAN as published", "paper", (*_ALONE, *_JUDGED), "adversarial", preset="paper"),
     "tuned": Row("MFGAN tuned", "tuned", _JUDGED, "adversarial", start="generator"),
     "with-discriminators": _tuned("MFGAN tuned, with discriminators", "tuned"),
+    "shared-discriminators": _tuned(
+        "MFGAN tuned, discriminators share a tower", "shared", "discriminator.shared=true"
+    ),
 }
 # Ablations, ``kind:value``: the tuned row with one setting changed, from the same generator.
 _ABLATIONS = {

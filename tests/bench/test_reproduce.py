@@ -106,6 +106,7 @@ def test_ablations_change_one_setting():
     )
     assert find_row("only:genre", FACTORS).settings == ("discriminator.factors=['genre']",)
     assert find_row("lambda:2", FACTORS).settings == ("discriminator.sharpness=2",)
+    assert find_row("shared-discriminators", FACTORS).settings == ("discriminator.shared=true",)
 
 
 @pytest.mark.parametrize(
