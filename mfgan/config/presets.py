@@ -52,6 +52,7 @@ generator_epochs = 80
 discriminator_epochs = 1
 batch_size = 128
 policy = "likelihood"
+dropout = true
 baseline = "none"
 num_samples = 1
 mle_weight = 0.0

@@ -253,6 +253,11 @@ class AdversarialConfig(StageConfig):
     anchor_weight: float = Field(
         default=0.1, ge=0, description="of the divergence from the first generator"
     )
+    dropout: bool = Field(
+        default=False,
+        description="whether the generator drops out while it learns from rewards: drawn so, its "
+        "actions are another policy's, and an anchor that does not drop out sharpens it",
+    )
     reward: Literal["probability", "log-odds"] = "probability"
 
     @model_validator(mode="after")

@@ -291,3 +291,19 @@ def test_factors_hand_on_their_own_best_weights(dataset, tmp_path):
         source = states[1 if factor == 0 else 2]
         for name, rows in stage.discriminators.factor_slices(factor).items():
             assert torch.equal(handed[name][rows], source[name][rows])
+
+
+@pytest.mark.parametrize("drops", [False, True])
+def test_the_generator_drops_out_only_where_it_is_asked_to(dataset, drops):
+    stage = AdversarialStage(
+        context_of(
+            dataset,
+            *("adversarial.policy=top", "adversarial.mle_weight=0", "generator.dropout=0.5"),
+            f"adversarial.dropout={str(drops).lower()}",
+        )
+    )
+    batch = stage.batches(0)[0]
+    first, second = (stage.step(batch, epoch=0, step=step) for step in (0, 1))
+    assert (first.loss != second.loss) == drops
+    # Without it nobody has moved yet: the generator is its own anchor.
+    assert (float(first.metrics["divergence"].abs()) < 1e-6) != drops

@@ -146,7 +146,8 @@ class AdversarialStage(TrainingStage):
     ) -> StepOutput:
         settings = self._policy
         with self.autocast():
-            hidden = self.generator(batch, rng=self.rng_at(step))
+            rng = self.rng_at(step) if settings.dropout else None
+            hidden = self.generator(batch, rng=rng)
         hidden = hidden.float()
         actions = self._actions(batch, hidden.detach(), positions, step)
         anchored = settings.anchor_weight > 0
