@@ -1,5 +1,6 @@
 """What each row of the table of record is: data, settings, stages, and what is scored."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mfgan.errors import MfganError, nearest
@@ -17,11 +18,15 @@ class Data:
         source: Below the folder of real data.
         format: Of ``mfgan prepare``.
         settings: Overrides of the preset ``tuned`` on these data; ``paper`` stays as published.
+        judges: Factors that judge; an id's discriminator learns its training positions by heart.
+        co_occurrence: Width of the vectors of that factor.
     """
 
     source: str
     format: str
     settings: tuple[str, ...]
+    judges: tuple[str, ...]
+    co_occurrence: int = 64
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,8 @@ class Row:
         run: Rows of one name share a run, and so its stages.
         stages: Trained in this order.
         start: The row from whose run the weights are taken first; none where empty.
-        scored: The stage whose generator is evaluated, or one of the three names above.
+        scored: The stage whose generator is evaluated, or one of the three names above; where
+            empty, other rows start from it and that is all.
         preset: Settings to start from.
         settings: Overrides.
     """
@@ -54,6 +60,10 @@ DATA = {
         "ml-1m/sasrec.txt.gz",
         "ml-1m",
         (*_COMMON, "generator.factors=['genre', 'director', 'actors', 'year']"),
+        (
+            *("genre", "director", "actors", "year", "popularity", "rating_board"),
+            *("graph_vector", "co_occurrence"),
+        ),
     ),
     "beauty": Data(
         "amazon/s3rec_Beauty.txt.gz",
@@ -62,10 +72,27 @@ DATA = {
             *_COMMON,
             *("generator.max_len=50", "generator.dropout=0.5", "generator.attention_dropout=0.2"),
             *("generator.normalize=true", "generator.temperature=0.07"),
-            *("generator.factors=['attributes']", "pretrain_generator.epochs=30"),
+            *("generator.factors=['attributes']", "pretrain_generator.epochs=16"),
+            "pretrain_generator.optimizer.weight_decay=0.1",
         ),
+        ("attributes", "popularity", "co_occurrence"),
     ),
 }
+# Discriminators learn from candidates for users that the proposer has not seen, together, as what
+# is left to say after it; the generator then learns the ranking that they correct, and stays near
+# where it was. The control has the same passes and learning rate.
+_ADVERSARY = (
+    *("cross_fit.folds=2", "discriminator.hidden_dim=64", "discriminator.max_history=20"),
+    *("sample.num_candidates=32", "sample.positions=16"),
+    *("pretrain_discriminator.epochs=2", "pretrain_discriminator.batch_size=64"),
+    *("pretrain_discriminator.joint_weight=1", "pretrain_discriminator.own_weight=0"),
+    "pretrain_discriminator.optimizer.weight_decay=0.1",
+    *("adversarial.turns=2", "adversarial.discriminator_epochs=0", "adversarial.batch_size=64"),
+    *("adversarial.policy=top", "adversarial.num_samples=50", "adversarial.positions=32"),
+    *("adversarial.reward=log-odds", "adversarial.anchor_weight=1", "adversarial.mle_weight=0"),
+    "adversarial.generator_optimizer.learning_rate=1e-4",
+    "adversarial.generator_optimizer.average=0.99",
+)
 
 _ALONE = ("pretrain-generator",)
 _JUDGED = ("pretrain-discriminator", "adversarial")
@@ -77,7 +104,7 @@ def _generator(title: str, loss: str) -> Row:
 
 
 def _tuned(title: str, run: str, *settings: str) -> Row:
-    return Row(title, run, (*_JUDGED, "calibrate"), CORRECTED, start="generator", settings=settings)
+    return Row(title, run, (*_JUDGED, "calibrate"), CORRECTED, start="folds", settings=settings)
 
 
 ROWS = {
@@ -86,55 +113,67 @@ ROWS = {
     "generator-bce": _generator("generator, one negative (BCE)", "bce"),
     "generator-gbce": _generator("generator, gBCE", "gbce"),
     "generator": _generator("generator, full softmax", "softmax"),
+    "folds": Row("", "folds", ("cross-fit",), "", start="generator"),
     "control": Row("control: likelihood", "control", (CONTROL,), CONTROL, start="generator"),
     "paper": Row("MFGAN as published", "paper", (*_ALONE, *_JUDGED), "adversarial", preset="paper"),
-    "tuned": Row("MFGAN tuned", "tuned", _JUDGED, "adversarial", start="generator"),
+    "tuned": Row("MFGAN tuned", "tuned", _JUDGED, "adversarial", start="folds"),
     "with-discriminators": _tuned("MFGAN tuned, with discriminators", "tuned"),
     "shared-discriminators": _tuned(
         "MFGAN tuned, discriminators share a tower", "shared", "discriminator.shared=true"
     ),
 }
 # Ablations, ``kind:value``: the tuned row with one setting changed, from the same generator.
-_ABLATIONS = {
-    "only": "discriminator.factors=[{value!r}]",
-    "lambda": "discriminator.sharpness={value}",
-    "samples": "adversarial.num_samples={value}",
-}
+_ABLATIONS = {"lambda": "discriminator.sharpness={}", "samples": "adversarial.num_samples={}"}
 
 
 def settings_of(row: Row, data: str) -> tuple[str, ...]:
     """What a row overrides of its preset on a data set."""
-    own = DATA[data].settings if row.preset == "tuned" else ()
-    return (*own, *row.settings)
+    if row.preset != "tuned":
+        return row.settings
+    found = DATA[data]
+    judges = _judged_by(found.judges) if found.judges else ()
+    return (*_ADVERSARY, *judges, *found.settings, *row.settings)
 
 
-def find_row(name: str, factors: list[str]) -> Row:
+def _judged_by(factors: Sequence[str]) -> tuple[str, str]:
+    # The reward is the mean of the factors' log-odds; their sum is what corrects the ranking.
+    return (
+        f"discriminator.factors={list(factors)!r}",
+        f"adversarial.policy_weight={len(factors)}",
+    )
+
+
+def find_row(name: str, factors: Sequence[str]) -> Row:
     """A row by name, ablations as well: ``only:genre``, ``without:genre``, ``lambda:2``,
     ``samples:8``.
 
     Args:
         name: The row.
-        factors: Factors of the data set.
+        factors: Those that judge in the rows that are no ablations.
 
     Raises:
         MfganError: There is no such row or factor.
     """
     kind, colon, value = name.partition(":")
     if not colon:
-        if name not in ROWS:
-            known = ", ".join([*ROWS, *(f"{kind}:VALUE" for kind in ("without", *_ABLATIONS))])
+        scored = [row for row, how in ROWS.items() if how.scored]
+        if name not in scored:
+            kinds = ("only", "without", *_ABLATIONS)
+            known = ", ".join([*scored, *(f"{kind}:VALUE" for kind in kinds)])
             raise MfganError(
-                f"reproduce: row must be one of {known}, got {name!r}{nearest(name, list(ROWS))}"
+                f"reproduce: row must be one of {known}, got {name!r}{nearest(name, scored)}"
             )
         return ROWS[name]
-    if kind in ("only", "without") and value not in factors:
-        raise MfganError(f"reproduce: factor must be one of {', '.join(factors)}, got {value!r}")
-    if kind == "without":
-        setting = f"discriminator.factors={[factor for factor in factors if factor != value]!r}"
+    settings: tuple[str, ...]
+    if kind in ("only", "without"):
+        if value not in factors:
+            got = f"{value!r}"
+            raise MfganError(f"reproduce: factor must be one of {', '.join(factors)}, got {got}")
+        left = [value] if kind == "only" else [other for other in factors if other != value]
+        settings = _judged_by(left)
     elif kind in _ABLATIONS:
-        setting = _ABLATIONS[kind].format(value=value)
+        settings = (_ABLATIONS[kind].format(value),)
     else:
-        raise MfganError(
-            f"reproduce: ablation must be one of without, {', '.join(_ABLATIONS)}, got {kind!r}"
-        )
-    return _tuned(f"MFGAN tuned, {kind} {value}", name.replace(":", "-"), setting)
+        kinds = ", ".join(("only", "without", *_ABLATIONS))
+        raise MfganError(f"reproduce: ablation must be one of {kinds}, got {kind!r}")
+    return _tuned(f"MFGAN tuned, {kind} {value}", name.replace(":", "-"), *settings)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.common import DATA as REAL_DATA
-from bench.reproduce.rows import CORRECTED, DATA, POPULARITY, Row, find_row, settings_of
+from bench.reproduce.rows import CORRECTED, DATA, POPULARITY, ROWS, Row, find_row, settings_of
 from mfgan.config import load_config
 from mfgan.console import Reporter
 from mfgan.data.dataset import PreparedDataset
@@ -45,7 +45,7 @@ def reproduce(
         MfganError: There is no such row or data set, or the real data are missing.
     """
     dataset = prepared(data, out, reporter)
-    row = find_row(name, dataset.factor_names)
+    row = find_row(name, DATA[data].judges or dataset.factor_names)
     stem = out / "results" / f"{data}-{name.replace(':', '-')}-{seed}"
     result = stem.with_suffix(".json")
     if result.exists():
@@ -81,7 +81,8 @@ def prepared(data: str, out: Path, reporter: Reporter) -> PreparedDataset:
     if not found.exists():
         raise MfganError(f"reproduce: {source.source} must be below MFGAN_DATA, found nothing")
     path.parent.mkdir(parents=True, exist_ok=True)
-    return prepare(found, path, format=source.format, reporter=reporter)
+    width = source.co_occurrence
+    return prepare(found, path, format=source.format, co_occurrence=width, reporter=reporter)
 
 
 def _trained(
@@ -95,8 +96,7 @@ def _trained(
 ) -> Run:
     start = None
     if row.start:
-        before = find_row(row.start, dataset.factor_names)
-        start = _trained(before, data, dataset, seed, out, threads, reporter).path
+        start = _trained(ROWS[row.start], data, dataset, seed, out, threads, reporter).path
     overrides = [*settings_of(row, data), f"seed={seed}", f"threads={threads}"]
     config = load_config(row.preset, overrides=overrides)
     path = out / "runs" / f"{data}-{row.run}-{seed}"

@@ -58,6 +58,12 @@ _FORMATS = (
     help="Values of fewer items are pooled into one.",
 )
 @click.option(
+    "--co-occurrence",
+    type=int,
+    metavar="WIDTH",
+    help="Also make the factor co_occurrence: vectors by which users have items in common.",
+)
+@click.option(
     "--duplicates",
     type=click.Choice(["drop", "once", "keep"]),
     default="drop",
@@ -100,6 +106,7 @@ def command(
     max_len: int | None,
     factors: str | None,
     min_count: int,
+    co_occurrence: int | None,
     duplicates: str,
     short_histories: str,
     max_bad_lines: int,
@@ -144,6 +151,7 @@ def command(
         max_len=max_len,
         factors=None if factors is None else [word for word in factors.split(",") if word],
         min_count=min_count,
+        co_occurrence=co_occurrence,
         duplicates=duplicates,  # type: ignore[arg-type]
         short_histories=short_histories,  # type: ignore[arg-type]
         max_bad_lines=max_bad_lines,

@@ -66,12 +66,13 @@ _TUNED = """
 [generator]
 hidden_dim = 128
 positions = "start"
+norm_place = "post"
 dropout = 0.3
 attention_dropout = 0.3
 unseen_only = true
 
 [pretrain_generator]
-epochs = 50
+epochs = 25
 batch_size = 64
 evaluate_every = 2
 optimizer = {learning_rate = 2e-3, warmup_steps = 100, decay = "cosine", average = 0.99}

@@ -14,6 +14,7 @@ Kind = Literal["categorical", "multi", "dense"]
 
 ID = "id"
 POPULARITY = "popularity"
+CO_OCCURRENCE = "co_occurrence"
 UNKNOWN = "unknown"
 
 _LABEL = "label"

@@ -10,10 +10,11 @@ import polars as pl
 
 from mfgan.console import SILENT, Reporter
 from mfgan.data.clean import CleaningRules, Duplicates, Histories, ShortHistories, clean
+from mfgan.data.co_occurrence import co_occurrence_factor
 from mfgan.data.columns import ITEM_ID
 from mfgan.data.dataset import PreparedDataset, count_training
 from mfgan.data.factor_rules import build_factors
-from mfgan.data.factors import Factor
+from mfgan.data.factors import CO_OCCURRENCE, Factor
 from mfgan.data.ingest import CodedLog, code_log
 from mfgan.data.readers import AttributeRule, SourceFile, consume, read_log
 from mfgan.data.split import LEAVE_ONE_OUT, QUANTILES, SplitArrays, SplitKind, SplitRule
@@ -36,6 +37,7 @@ def prepare(
     max_len: int | None = None,
     factors: Sequence[str] | None = None,
     min_count: int = 1,
+    co_occurrence: int | None = None,
     duplicates: Duplicates = "drop",
     short_histories: ShortHistories = "error",
     max_bad_lines: int = 0,
@@ -60,6 +62,8 @@ def prepare(
         factors: Attributes to make factors of; all where None. The item's id and its popularity in
             the training part are always there.
         min_count: Values of fewer items are pooled into one.
+        co_occurrence: Also make the dense factor ``co_occurrence``, vectors of this width by which
+            users have which items in common, from the training part.
         duplicates: ``"drop"``: of rows with the same user, item and time (or order) the first
             stays; ``"once"``: a user's first interaction with each item stays; ``"keep"``: all
             stay.
@@ -97,11 +101,19 @@ def prepare(
     table = _item_table(histories.item_ids, log.items)
     counts = count_training(histories.items, histories.offsets, parts.train_end, table.height)
     made = build_factors(table, log.attributes, counts, chosen=factors, min_count=min_count)
+    if co_occurrence is not None:
+        made.append(_co_occurrence(histories, parts, table.height, co_occurrence, made))
     header = {
         "name": name or out.name,
         "format": format,
         "sources": [asdict(file) for file in log.sources],
-        "rules": {**rules.described(), "split": split, "cut_times": cuts, "min_count": min_count},
+        "rules": {
+            **rules.described(),
+            "split": split,
+            "cut_times": cuts,
+            "min_count": min_count,
+            "co_occurrence": co_occurrence,
+        },
         "steps": histories.steps,
         "targets": _targets(histories, parts, counts),
     }
@@ -149,6 +161,24 @@ def _item_table(item_ids: pl.Series, items: pl.LazyFrame | None) -> pl.DataFrame
     if items is None:
         return catalogue
     return catalogue.lazy().join(items, on=ITEM_ID, how="left", maintain_order="left").collect()
+
+
+def _co_occurrence(
+    histories: Histories,
+    parts: SplitArrays,
+    num_items: int,
+    dim: int,
+    others: Sequence[tuple[Factor, str]],
+) -> tuple[Factor, str]:
+    if CO_OCCURRENCE in [factor.name for factor, _ in others]:
+        raise MfganError(
+            f"prepare: factors must have different names, got {CO_OCCURRENCE!r} twice; rename the "
+            "column of the item table or leave --co-occurrence out"
+        )
+    made = co_occurrence_factor(
+        histories.items, histories.offsets, parts.train_end, num_items, dim=dim
+    )
+    return made, f"{dim} singular vectors of who had what in the training part"
 
 
 def _targets(histories: Histories, parts: SplitArrays, counts: np.ndarray) -> dict[str, Any]:

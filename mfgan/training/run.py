@@ -153,6 +153,8 @@ class Run:
     def weights(self, model: str, stage: str | None = None) -> Path | None:
         """The folder of the last finished stage's weights of a model.
 
+        A model that no stage of this run has trained is that of the run it was begun from.
+
         Args:
             model: ``generator`` or ``discriminators``.
             stage: The last stage to look at. All where None, but the likelihood's control only
@@ -175,6 +177,9 @@ class Run:
             path = self.store(name).best_path()
             if path is not None and (path / f"{model}.safetensors").exists():
                 return path
+        # Not trained here: what the run was begun from serves, as long as that is there.
+        if self.init is not None and (Path(self.init) / "run.json").exists():
+            return Run.open(self.init).weights(model)
         return None
 
     def generator(self, stage: str | None = None) -> "Generator":

@@ -34,7 +34,7 @@ def out(tmp_path_factory):
     (folder / "log.txt").write_text("\n".join(lines) + "\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "REAL_DATA", folder)
-        patch.setitem(runs.DATA, "small", Data("log.txt", "sequences", (*SMALL,)))
+        patch.setitem(runs.DATA, "small", Data("log.txt", "sequences", SMALL, (), 4))
         patch.setattr(runs, "prepare", lambda *a, **k: PREPARE(*a, k_core=1, **k))
         for seed in (0, 1):
             for row in ("popularity", "generator", "control", "tuned", "with-discriminators"):
@@ -103,8 +103,12 @@ def test_results_hold_every_user(out):
 def test_ablations_change_one_setting():
     assert find_row("without:genre", FACTORS).settings == (
         "discriminator.factors=['id', 'popularity']",
+        "adversarial.policy_weight=2",
     )
-    assert find_row("only:genre", FACTORS).settings == ("discriminator.factors=['genre']",)
+    assert find_row("only:genre", FACTORS).settings == (
+        "discriminator.factors=['genre']",
+        "adversarial.policy_weight=1",
+    )
     assert find_row("lambda:2", FACTORS).settings == ("discriminator.sharpness=2",)
     assert find_row("shared-discriminators", FACTORS).settings == ("discriminator.shared=true",)
 

@@ -69,6 +69,7 @@ def test_options_reach_the_manifest(tmp_path, capsys):
         "split": "temporal",
         "cut_times": [18_000_000, 38_000_000],
         "min_count": 2,
+        "co_occurrence": None,
     }
     assert [entry["name"] for entry in manifest["factors"]] == ["id", "popularity", "genre"]
     assert manifest["num_interactions"] == 40
