@@ -87,7 +87,7 @@ _ADVERSARY = (
     *("pretrain_discriminator.epochs=2", "pretrain_discriminator.batch_size=64"),
     *("pretrain_discriminator.joint_weight=1", "pretrain_discriminator.own_weight=0"),
     "pretrain_discriminator.optimizer.weight_decay=0.1",
-    *("adversarial.turns=2", "adversarial.discriminator_epochs=0", "adversarial.batch_size=64"),
+    *("adversarial.turns=4", "adversarial.discriminator_epochs=0", "adversarial.batch_size=64"),
     *("adversarial.policy=top", "adversarial.num_samples=50", "adversarial.positions=32"),
     *("adversarial.reward=log-odds", "adversarial.anchor_weight=1", "adversarial.mle_weight=0"),
     "adversarial.generator_optimizer.learning_rate=1e-4",
