@@ -18,14 +18,15 @@ class Data:
         source: Below the folder of real data.
         format: Of ``mfgan prepare``.
         settings: Overrides of the preset ``tuned`` on these data; ``paper`` stays as published.
-        judges: Factors that judge; an id's discriminator learns its training positions by heart.
+        judges: Factors that judge, all where none is named; an id's discriminator would learn its
+            training positions by heart.
         co_occurrence: Width of the vectors of that factor.
     """
 
     source: str
     format: str
     settings: tuple[str, ...]
-    judges: tuple[str, ...]
+    judges: tuple[str, ...] = ()
     co_occurrence: int = 64
 
 
