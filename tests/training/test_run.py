@@ -1,8 +1,13 @@
 """Whose weights a run serves."""
 
+import shutil
+
 import pytest
 from made import made_dataset
 from made_run import ALL_STAGES, finished_run
+
+from mfgan.errors import MfganError
+from mfgan.training.run import Run
 
 CONTROL = "continue-mle"
 
@@ -23,3 +28,16 @@ def test_the_control_is_served_only_by_name_or_without_an_adversarial_stage(
 ):
     run = finished_run(tmp_path / "run", made_dataset(tmp_path / "data"), stages=stages)
     assert run.weights("generator", asked) == run.store(served).best_path()
+
+
+def test_what_a_run_has_not_trained_is_that_of_the_run_it_was_begun_from(tmp_path):
+    dataset = made_dataset(tmp_path / "data")
+    first = finished_run(tmp_path / "first", dataset)
+    begun = Run.create(tmp_path / "begun", dataset, first.config, str(first.path))
+    again = Run.create(tmp_path / "again", dataset, first.config, str(begun.path))
+    assert again.weights("generator") == first.store("adversarial").best_path()
+    assert again.generator().state_dict().keys() == first.generator().state_dict().keys()
+    shutil.rmtree(first.path)
+    assert again.weights("generator") is None
+    with pytest.raises(MfganError, match="generator must have been trained"):
+        again.generator()
