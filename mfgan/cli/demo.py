@@ -7,7 +7,7 @@ import rich_click as click
 _DATA = "ml-100k"
 _USER = "1"
 # What a demonstration shortens; all else is the tuned preset.
-_SETTINGS = ("pretrain_generator.epochs=60", "generator.max_len=100", "adversarial.turns=3")
+_SETTINGS = ("pretrain_generator.epochs=30", "generator.max_len=100", "adversarial.turns=3")
 
 
 @click.command("demo")
