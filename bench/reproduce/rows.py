@@ -125,6 +125,7 @@ ROWS = {
 }
 # Ablations, ``kind:value``: the tuned row with one setting changed, from the same generator.
 _ABLATIONS = {"lambda": "discriminator.sharpness={}", "samples": "adversarial.num_samples={}"}
+_KINDS = ("only", "without", *_ABLATIONS)
 
 
 def settings_of(row: Row, data: str) -> tuple[str, ...]:
@@ -159,8 +160,7 @@ def find_row(name: str, factors: Sequence[str]) -> Row:
     if not colon:
         scored = [row for row, how in ROWS.items() if how.scored]
         if name not in scored:
-            kinds = ("only", "without", *_ABLATIONS)
-            known = ", ".join([*scored, *(f"{kind}:VALUE" for kind in kinds)])
+            known = ", ".join([*scored, *(f"{kind}:VALUE" for kind in _KINDS)])
             raise MfganError(
                 f"reproduce: row must be one of {known}, got {name!r}{nearest(name, scored)}"
             )
@@ -168,13 +168,12 @@ def find_row(name: str, factors: Sequence[str]) -> Row:
     settings: tuple[str, ...]
     if kind in ("only", "without"):
         if value not in factors:
-            got = f"{value!r}"
-            raise MfganError(f"reproduce: factor must be one of {', '.join(factors)}, got {got}")
+            known = ", ".join(factors)
+            raise MfganError(f"reproduce: factor must be one of {known}, got {value!r}")
         left = [value] if kind == "only" else [other for other in factors if other != value]
         settings = _judged_by(left)
     elif kind in _ABLATIONS:
         settings = (_ABLATIONS[kind].format(value),)
     else:
-        kinds = ", ".join(("only", "without", *_ABLATIONS))
-        raise MfganError(f"reproduce: ablation must be one of {kinds}, got {kind!r}")
+        raise MfganError(f"reproduce: ablation must be one of {', '.join(_KINDS)}, got {kind!r}")
     return _tuned(f"MFGAN tuned, {kind} {value}", name.replace(":", "-"), *settings)

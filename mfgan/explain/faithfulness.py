@@ -178,9 +178,9 @@ def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         ``(...)`` float64; 0 where all of one are equal: then it says nothing of the order.
     """
-    ranks = [_centred_ranks(values) for values in (a, b)]
-    both, mine, theirs = ((x * y).sum(-1) for x, y in (ranks, ranks[:1] * 2, ranks[1:] * 2))
-    return torch.where(mine * theirs > 0, both / (mine * theirs).sqrt().clamp_min(1e-30), 0.0)
+    a, b = _centred_ranks(a), _centred_ranks(b)
+    scale = (a.square().sum(-1) * b.square().sum(-1)).sqrt()
+    return torch.where(scale > 0, (a * b).sum(-1) / scale.clamp_min(1e-30), 0.0)
 
 
 def _centred_ranks(values: Tensor) -> Tensor:

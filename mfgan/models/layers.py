@@ -153,8 +153,8 @@ def make_norm(config: "GeneratorConfig") -> nn.Module:
 def unit_rows(x: Tensor) -> Tensor:
     """Rows of length 1 in the same direction, ``(n, hidden_dim)``; a row of zeros stays one.
 
-    As ``torch.nn.functional.normalize``, whose gradient takes over twice as many passes over a
-    whole catalogue's table.
+    As ``torch.nn.functional.normalize``, with a gradient of few passes over a whole catalogue's
+    table.
     """
     return _UnitRows.apply(x)  # type: ignore[no-any-return, no-untyped-call]
 
