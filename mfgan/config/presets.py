@@ -61,7 +61,7 @@ generator_optimizer = {kind = "adam", learning_rate = 1e-3, beta2 = 0.98, clip_n
 discriminator_optimizer = {kind = "adam", learning_rate = 1e-3, beta2 = 0.98, clip_norm = 0}
 """
 
-# What measures best here (docs/reproduction.md); all else is the defaults.
+# The generator that measures best (docs/reproduction.md); all else is the defaults.
 _TUNED = """
 [generator]
 hidden_dim = 128
