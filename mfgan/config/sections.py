@@ -242,8 +242,15 @@ class AdversarialConfig(StageConfig):
     )
     baseline: Literal["leave-one-out", "none"] = "leave-one-out"
     num_samples: int = Field(default=4, ge=1, description="actions drawn at each position")
+    contexts: Literal["training", "ends"] = Field(
+        default="training",
+        description="rewards are earned at the positions that likelihood trains, or at the end of "
+        "each training part alone: what follows there no stage has learned from, as in use",
+    )
     positions: int = Field(
-        default=0, ge=0, description="positions a session that earn a reward, at random; 0: all"
+        default=0,
+        ge=0,
+        description="training positions a session that earn a reward, at random; 0: all",
     )
     policy_weight: float = Field(default=1.0, ge=0, description="of the policy gradient")
     mle_weight: float = Field(
@@ -265,6 +272,19 @@ class AdversarialConfig(StageConfig):
         alone = self.policy == "multinomial" and self.num_samples == 1
         if alone and self.baseline == "leave-one-out":
             raise ValueError("num_samples must be at least 2 for the leave-one-out baseline, got 1")
+        return self
+
+    @model_validator(mode="after")
+    def _ends_have_no_targets(self) -> "AdversarialConfig":
+        if self.contexts == "ends":
+            if self.mle_weight:
+                raise ValueError(f"mle_weight must be 0 with contexts ends, got {self.mle_weight}")
+            if self.policy == "likelihood":
+                raise ValueError("policy must be another with contexts ends, got likelihood")
+            if self.positions:
+                raise ValueError(f"positions must be 0 with contexts ends, got {self.positions}")
+            if self.history != "last":
+                raise ValueError(f"history must be last with contexts ends, got {self.history}")
         return self
 
 

@@ -51,7 +51,8 @@ class TrainingBatches:
     Batch ``i`` of epoch ``e`` depends on ``(seed, e, i)`` alone, so that training may stop and go
     on at any batch. A session is ``max_len + 1`` interactions of a user's training part, or all of
     a shorter one: all but the last are inputs, all but the first are targets. Users with fewer than
-    two training interactions have no session.
+    two training interactions have no session. Without targets a session is the last ``max_len``
+    interactions of a training part, and every user with one of them has it.
 
     Args:
         dataset: The prepared data set.
@@ -65,6 +66,7 @@ class TrainingBatches:
             epoch. Each epoch has the same number of sessions.
         order: ``"shuffled"`` mixes lengths; ``"by-length"`` puts sessions of like length into one
             batch and shuffles the batches.
+        targets: Whether batches have targets; those without need ``history="last"``.
 
     Raises:
         MfganError: A size is out of range, or no user has a session.
@@ -86,6 +88,7 @@ class TrainingBatches:
         users: np.ndarray | None = None,
         history: History = "last",
         order: Literal["shuffled", "by-length"] = "shuffled",
+        targets: bool = True,
     ) -> None:
         if max_len < 1:
             raise MfganError(f"TrainingBatches: max_len must be at least 1, got {max_len}")
@@ -102,11 +105,18 @@ class TrainingBatches:
             raise MfganError(
                 f"TrainingBatches: order must be 'shuffled' or 'by-length', got {order!r}"
             )
+        if not targets and history != "last":
+            raise MfganError(
+                f"TrainingBatches: history must be 'last' without targets, got {history!r}"
+            )
+        # How many interactions of a training part are targets alone.
+        self._withheld = int(targets)
         chosen = np.arange(dataset.num_users) if users is None else _checked(dataset, users)
-        self.users = chosen[dataset.train_end[chosen] >= 2]
+        self.users = chosen[dataset.train_end[chosen] > self._withheld]
         if not len(self.users):
             raise MfganError(
-                "TrainingBatches: some user must have at least 2 training interactions, found none"
+                f"TrainingBatches: some user must have at least {1 + self._withheld} training "
+                "interactions, found none"
             )
         self.dataset, self.max_len, self.seed = dataset, max_len, seed
         self._batch_size, self._token_budget, self._order = batch_size, token_budget, order
@@ -115,7 +125,7 @@ class TrainingBatches:
     def sessions(self, epoch: int) -> Sessions:
         """The sessions of one epoch, user by user and in the order of time."""
         starts = self.dataset.offsets[self.users]
-        ends = starts + self.dataset.train_end[self.users] - 1
+        ends = starts + self.dataset.train_end[self.users] - self._withheld
         if self._history == "last":
             return Sessions(self.users, np.maximum(starts, ends - self.max_len), ends)
         counts = -(-(ends - starts) // self.max_len)
@@ -155,14 +165,15 @@ class TrainingBatches:
             tokens: Of the batch, at most; sessions are the ends of their histories, so that each
                 with something before it has ``max_len`` of them.
         """
-        cut = np.maximum(self.dataset.train_end[self.users] - 1 - self.max_len, 0)
+        inputs = self.dataset.train_end[self.users] - self._withheld
+        cut = np.maximum(inputs - self.max_len, 0)
         longest_first = np.sort(cut)[::-1]
         return int(longest_first[: tokens // self.max_len].sum())
 
     def pack(self, sessions: Sessions) -> JaggedBatch:
-        """One batch of these sessions, with targets."""
+        """One batch of these sessions."""
         starts, ends, users = sessions.starts, sessions.ends, sessions.users
-        return _pack(self.dataset, starts, ends, users, has_targets=True)
+        return _pack(self.dataset, starts, ends, users, has_targets=bool(self._withheld))
 
 
 class EpochBatches(Sequence[JaggedBatch]):

@@ -22,8 +22,8 @@ class PolicyTerms:
     """What the loss is made of, besides the generator's own states; nothing here has a gradient.
 
     Args:
-        targets: ``(n,)`` int64, the real next item of each position.
-        mle_weight: Weight of the negative log-likelihood of ``targets``.
+        targets: ``(n,)`` int64, the real next item of each position; None where nobody knows it.
+        mle_weight: Weight of the negative log-likelihood of ``targets``; 0 without them.
         items: ``(n, num_samples)`` int64, the items that the policy gradient is about.
         coefficients: ``(n, num_samples)``; 0 leaves a sample out.
         anchor_hidden: ``(n, hidden_dim)`` states of the generator that this one started as.
@@ -34,7 +34,7 @@ class PolicyTerms:
             target.
     """
 
-    targets: Tensor
+    targets: Tensor | None
     mle_weight: float
     items: Tensor
     coefficients: Tensor
@@ -47,7 +47,10 @@ class PolicyTerms:
 
 @dataclass(frozen=True)
 class PolicyLoss:
-    """The loss and, detached, the means over positions of what it consists of."""
+    """The loss and, detached, the means over positions of what it consists of.
+
+    Without targets ``nll`` is 0.
+    """
 
     loss: Tensor
     nll: Tensor
@@ -68,7 +71,12 @@ def policy_loss(hidden: Tensor, item_table: Tensor, terms: PolicyTerms) -> Polic
 
     Returns:
         The loss, differentiable in ``hidden`` and ``item_table`` once, and its parts.
+
+    Raises:
+        ValueError: A weight of likelihood without targets, or of an anchor without one.
     """
+    if terms.mle_weight and terms.targets is None:
+        raise ValueError("policy_loss: mle_weight must come with targets, got none")
     parts = _PolicyLoss.apply(hidden, item_table, terms)  # type: ignore[no-untyped-call]
     return PolicyLoss(*parts)
 
@@ -110,9 +118,9 @@ def _chunk(hidden: Tensor, items: Tensor, terms: PolicyTerms, part: slice, sums:
     logits = hidden @ items.T
     _hide(logits, terms, part)
     probs, total = _softmax(logits)
-    targets, drawn = terms.targets[part].unsqueeze(1) - 1, terms.items[part] - 1
-    coefficients = terms.coefficients[part].to(hidden.dtype)
-    nll = total - logits.gather(1, targets)
+    targets = None if terms.targets is None else terms.targets[part].unsqueeze(1) - 1
+    drawn, coefficients = terms.items[part] - 1, terms.coefficients[part].to(hidden.dtype)
+    nll = torch.zeros_like(total) if targets is None else total - logits.gather(1, targets)
     policy = (coefficients * (total - logits.gather(1, drawn))).sum(1, keepdim=True)
     negative_entropy = (probs * logits).sum(1, keepdim=True) - total
     # The gradient is probs * (level + slope * log probs - anchor_weight * log anchor) and what is
@@ -133,7 +141,8 @@ def _chunk(hidden: Tensor, items: Tensor, terms: PolicyTerms, part: slice, sums:
         grad.mul_(probs)
     else:
         grad = probs.mul_(level)
-    grad.scatter_add_(1, targets, torch.full_like(nll, -terms.mle_weight))
+    if targets is not None:
+        grad.scatter_add_(1, targets, torch.full_like(nll, -terms.mle_weight))
     grad.scatter_add_(1, drawn, -coefficients)
     loss = terms.mle_weight * nll + policy + terms.entropy_weight * negative_entropy
     loss = loss + terms.anchor_weight * divergence
@@ -153,7 +162,8 @@ def _anchor_logits(terms: PolicyTerms, part: slice) -> Tensor | None:
 
 def _hide(logits: Tensor, terms: PolicyTerms, part: slice) -> None:
     if terms.seen is not None:
-        terms.seen.hide(logits, part, kept=terms.targets[part], value=_HIDDEN)
+        kept = None if terms.targets is None else terms.targets[part]
+        terms.seen.hide(logits, part, kept=kept, value=_HIDDEN)
 
 
 def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:

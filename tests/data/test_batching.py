@@ -117,6 +117,19 @@ def test_some_users_only(dataset):
     assert set(sessions_of(batches.epoch(0))) == long_enough
 
 
+def test_without_targets_sessions_reach_the_end_of_the_training_part(dataset):
+    batches = TrainingBatches(dataset, max_len=MAX_LEN, batch_size=7, seed=3, targets=False)
+    found = sessions_of(batches.epoch(0))
+    histories = {user: dataset.train_history(user).tolist() for user in range(dataset.num_users)}
+    assert 1 in map(len, histories.values())  # a single interaction is enough here
+    assert {user: inputs for user, (inputs, targets, _) in found.items()} == {
+        user: history[-MAX_LEN:] for user, history in histories.items() if history
+    }
+    assert all(targets is None for _, targets, _ in found.values())
+    longest_first = sorted((max(0, len(h) - MAX_LEN) for h in histories.values()), reverse=True)
+    assert batches.most_earlier(2 * MAX_LEN) == sum(longest_first[:2]) > 0
+
+
 @pytest.mark.parametrize("split", ["validation", "test", "all"])
 def test_histories_come_in_order_and_end_before_the_target(dataset, split):
     users = np.arange(dataset.num_users) if split == "all" else dataset.target_users(split)
@@ -142,6 +155,10 @@ def test_histories_come_in_order_and_end_before_the_target(dataset, split):
         ({"batch_size": 1, "users": [0, 99]}, "within 0..39, got 99"),
         ({"batch_size": 1, "users": [-1]}, "within 0..39, got -1"),
         ({"batch_size": 1, "users": []}, "at least 2 training interactions"),
+        (
+            {"batch_size": 1, "history": "windows", "targets": False},
+            "history must be 'last' without targets, got 'windows'",
+        ),
         ({"batch_size": 1, "order": "sorted"}, "order must be"),
         ({"batch_size": 1, "history": "all"}, "history must be 'last' or 'windows', got 'all'"),
     ],

@@ -63,6 +63,28 @@ def test_loss_and_gradients_equal_autograd(monkeypatch, weights, at_once):
         torch.testing.assert_close(grad, expected)
 
 
+def test_nothing_but_likelihood_needs_targets():
+    made = [torch.randn(*shape, dtype=torch.float64, generator=seeded(i))
+            for i, shape in enumerate([(5, 3), (8, 3), (5, 4), (8, 4), (5, 2)])]  # fmt: skip
+    hidden, table, anchor_hidden, anchor_table, coefficients = made
+    items = torch.tensor([[1, 1], [7, 2], [4, 5], [6, 6], [1, 2]])
+    found = []
+    for targets in (None, torch.tensor([1, 7, 3, 3, 2])):
+        states = hidden.clone().requires_grad_()
+        terms = PolicyTerms(
+            targets, 0.0, items, coefficients, anchor_hidden, anchor_table, 0.7, 0.3
+        )
+        parts = policy_loss(states, table, terms)
+        parts.loss.backward()
+        found.append((parts, states.grad))
+    (without, grad), (with_targets, expected) = found
+    torch.testing.assert_close(grad, expected)
+    torch.testing.assert_close(without.loss, with_targets.loss)
+    assert float(without.nll) == 0 < float(with_targets.nll)
+    with pytest.raises(ValueError, match="mle_weight must come with targets, got none"):
+        policy_loss(hidden, table, PolicyTerms(None, 0.5, items, coefficients))
+
+
 def test_an_anchor_weight_wants_an_anchor():
     terms = PolicyTerms(torch.tensor([1]), 1.0, torch.tensor([[1]]), torch.zeros(1, 1),
                         anchor_weight=1.0)  # fmt: skip

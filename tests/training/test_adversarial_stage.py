@@ -10,6 +10,7 @@ from made import made_dataset
 
 from mfgan.config import load_config
 from mfgan.data.dataset import PreparedDataset
+from mfgan.errors import MfganError
 from mfgan.training import train
 from mfgan.training.loop import run_training
 from mfgan.training.stage import StageContext
@@ -23,6 +24,7 @@ SMALL = (
     *("pretrain_discriminator.epochs=2", "pretrain_discriminator.batch_size=16"),
     *("adversarial.turns=2", "adversarial.batch_size=16", "adversarial.num_samples=3"),
 )
+AT_ENDS = ("adversarial.contexts=ends", "adversarial.mle_weight=0")
 
 
 def small(*overrides):
@@ -64,9 +66,12 @@ def with_other_items(dataset, directory, splits):
 @pytest.mark.parametrize(
     ("splits", "enabled"), [(("test",), "true"), (("validation", "test"), "false")]
 )
-@pytest.mark.parametrize("policy", ["multinomial", "likelihood"])
+@pytest.mark.parametrize(
+    "policy", [("multinomial",), ("likelihood",), ("multinomial", *AT_ENDS)], ids="-".join
+)
 def test_no_stage_learns_from_what_is_held_out(dataset, tmp_path, splits, enabled, policy):
-    config = small(f"selection.enabled={enabled}", f"adversarial.policy={policy}")
+    policy, *settings = policy
+    config = small(f"selection.enabled={enabled}", f"adversarial.policy={policy}", *settings)
     other = with_other_items(dataset, tmp_path / "other", splits)
     assert other.fingerprint != dataset.fingerprint
     ours, theirs = (
@@ -75,7 +80,9 @@ def test_no_stage_learns_from_what_is_held_out(dataset, tmp_path, splits, enable
     )
     assert len(ours) == 4
     assert ours == theirs
-    if policy == "multinomial":  # and the comparison can tell: training items do matter
+    if (
+        policy == "multinomial" and not settings
+    ):  # and the comparison can tell: training items do matter
         third = with_other_items(dataset, tmp_path / "third", [])
         path = third.path / "sequences" / "items.npy"
         items = np.load(path)
@@ -291,6 +298,62 @@ def test_factors_hand_on_their_own_best_weights(dataset, tmp_path):
         source = states[1 if factor == 0 else 2]
         for name, rows in stage.discriminators.factor_slices(factor).items():
             assert torch.equal(handed[name][rows], source[name][rows])
+
+
+@pytest.mark.parametrize("drops", [False, True])
+def test_at_ends_the_gradient_is_that_of_the_last_tokens(dataset, drops):
+    """Against the whole sessions' states, of which all but the last are then left out."""
+    settings = ("adversarial.policy=top", f"adversarial.dropout={str(drops).lower()}")
+    stage = AdversarialStage(context_of(dataset, *AT_ENDS, *settings, "generator.unseen_only=true"))
+    batch = stage.batches(0)[0]
+    assert batch.targets is None
+    for user, session in zip(batch.users.tolist(), batch.offsets.diff().tolist(), strict=True):
+        assert session == min(12, int(dataset.train_end[user]))
+    # So that there is something to be drawn back from.
+    with torch.no_grad():
+        stage.generator.item_embedding.add_(0.1 * torch.randn(stage.generator.item_embedding.shape))
+        stage.discriminators.head_weight.mul_(50)
+    loss = stage.step(batch, epoch=0, step=3).loss
+    loss.backward()
+    grad = stage.generator.item_embedding.grad.clone()
+    stage.generator.zero_grad()
+
+    last, rng = batch.last_tokens(), stage.rng_at(3) if drops else None
+    hidden = stage.generator(batch, rng=rng)[last]
+    seen = [dataset.train_history(user).tolist() for user in batch.users.tolist()]
+
+    def log_probs(model, states):
+        logits = model.logits(states)
+        for row, items in enumerate(seen):
+            logits[row, items] = -1e4
+        return logits[:, 1:].log_softmax(1)
+
+    ours = log_probs(stage.generator, hidden)
+    with torch.no_grad():
+        anchor = log_probs(stage._anchor, stage._anchor(batch)[last])
+        chance, best = ours.exp().topk(3, dim=1)
+        rewards = stage.discriminators(batch, last, best + 1).sigmoid().mean(-1)
+        level = (chance * rewards).sum(1, keepdim=True) / chance.sum(1, keepdim=True)
+    policy = -(chance * (rewards - level) * ours.gather(1, best)).sum(1).mean()
+    divergence = (ours.exp() * (ours - anchor)).sum(1).mean()
+    expected = policy + stage.settings.anchor_weight * divergence
+    expected.backward()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(grad, stage.generator.item_embedding.grad, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["mle_weight=0.5"], "mle_weight must be 0 with contexts ends, got 0.5"),
+        (["policy=likelihood"], "policy must be another with contexts ends, got likelihood"),
+        (["positions=4"], "positions must be 0 with contexts ends, got 4"),
+        (["history=windows"], "history must be last with contexts ends, got windows"),
+    ],
+)
+def test_what_ends_cannot_have_is_refused(settings, message):
+    with pytest.raises(MfganError, match=message):
+        small(*AT_ENDS, *(f"adversarial.{setting}" for setting in settings))
 
 
 @pytest.mark.parametrize("drops", [False, True])

@@ -8,8 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from mfgan.config import StageConfig
 from mfgan.data.batch import JaggedBatch
 from mfgan.data.batching import TrainingBatches
+from mfgan.models.generator import Generator
 from mfgan.models.seen import seen_by
 from mfgan.training.candidates import Draw, choose_positions, draw_candidates
 from mfgan.training.judging import judging_loss, trials_at
@@ -33,6 +35,9 @@ class AdversarialStage(TrainingStage):
 
     An epoch is one pass over the training sessions by one of the two: a turn has
     ``generator_epochs`` of the generator's, then ``discriminator_epochs`` of the discriminators'.
+    With ``contexts = "ends"`` the generator's pass is over whole training parts, at the end of
+    each: a reward needs no real next item, and at the training positions the generator has learned
+    that one by heart, so that what it proposes there are not the mistakes it makes in use.
 
     Args:
         context: The run's; its generator and discriminators are where this stage starts, and the
@@ -52,9 +57,10 @@ class AdversarialStage(TrainingStage):
         self.models = {"generator": self.generator, "discriminators": self.discriminators}
         self.generator.sparse_gradients = False
         self._anchor = deepcopy(self.generator).requires_grad_(False)
+        self._at_ends = self._policy.contexts == "ends"
         self._sessions = {
-            "generator": self._batches(self._policy.batch_size, self._policy.token_budget),
-            "discriminators": self._batches(self._judging.batch_size, self._judging.token_budget),
+            "generator": self._batches(self._policy, targets=not self._at_ends),
+            "discriminators": self._batches(self._judging),
         }
         plans = {
             "generator": (self._policy.generator_optimizer, self._policy.generator_epochs),
@@ -108,11 +114,9 @@ class AdversarialStage(TrainingStage):
     ) -> StepOutput:
         """One step of whoever's pass it is."""
         batch, drawn = self.given(batch, drawn, epoch, step)
-        if batch.targets is None:
-            raise ValueError("adversarial: the batch must have targets, got none")
         if self.optimizer_of(epoch) == "generator":
-            return self._generator_step(batch, batch.targets, drawn.get("positions"), step)
-        return self._discriminator_step(batch, batch.targets, drawn["positions"], step)
+            return self._generator_step(batch, drawn.get("positions"), step)
+        return self._discriminator_step(batch, drawn["positions"], step)
 
     def validates_after(self, epochs: int) -> bool:
         """After the generator's last pass of every ``evaluate_every``-th turn, and of the last."""
@@ -126,11 +130,9 @@ class AdversarialStage(TrainingStage):
         """Ranking metrics of the generator alone on the validation split."""
         return validate_generator(self.context, self.generator)
 
-    def _discriminator_step(
-        self, batch: JaggedBatch, targets: Tensor, positions: Tensor, step: int
-    ) -> StepOutput:
+    def _discriminator_step(self, batch: JaggedBatch, positions: Tensor, step: int) -> StepOutput:
         trials = trials_at(
-            *(self.generator, batch, positions, targets[positions]),
+            *(self.generator, batch, positions, self._targets(batch)[positions]),
             self.context.config.sample,
             self.draws_at(_CANDIDATES, step),
         )
@@ -142,19 +144,17 @@ class AdversarialStage(TrainingStage):
         return StepOutput(loss, tokens=trials.items.numel(), metrics=figures)
 
     def _generator_step(
-        self, batch: JaggedBatch, targets: Tensor, positions: Tensor | None, step: int
+        self, batch: JaggedBatch, positions: Tensor | None, step: int
     ) -> StepOutput:
         settings = self._policy
-        with self.autocast():
-            rng = self.rng_at(step) if settings.dropout else None
-            hidden = self.generator(batch, rng=rng)
-        hidden = hidden.float()
+        rng = self.rng_at(step) if settings.dropout else None
+        hidden = self._states(self.generator, batch, rng)
         actions = self._actions(batch, hidden.detach(), positions, step)
         anchored = settings.anchor_weight > 0
-        with torch.no_grad(), self.autocast():
-            anchor_hidden = self._anchor(batch).float() if anchored else None
+        with torch.no_grad():
+            anchor_hidden = self._states(self._anchor, batch, None) if anchored else None
         terms = PolicyTerms(
-            targets=targets,
+            targets=None if self._at_ends else self._targets(batch),
             mle_weight=settings.mle_weight,
             items=actions.items,
             coefficients=settings.policy_weight * actions.coefficients,
@@ -162,15 +162,16 @@ class AdversarialStage(TrainingStage):
             anchor_table=self._anchor.item_table if anchored else None,
             anchor_weight=settings.anchor_weight,
             entropy_weight=settings.entropy_weight,
-            seen=seen_by(self.generator, batch),
+            seen=seen_by(self.generator, batch, batch.last_tokens() if self._at_ends else None),
         )
         parts = policy_loss(hidden, self.generator.item_table, terms)
         figures = {
             "reward": actions.rewards.mean(),
             "reward_spread": actions.rewards.std(),
-            "nll": parts.nll,
             "entropy": parts.entropy,
         }
+        if not self._at_ends:
+            figures["nll"] = parts.nll
         if anchored:
             figures["divergence"] = parts.divergence
         return StepOutput(parts.loss, tokens=batch.total_tokens, metrics=figures)
@@ -181,29 +182,36 @@ class AdversarialStage(TrainingStage):
         settings = self._policy
         if settings.policy == "likelihood":
             return self._weighted_likelihood(batch, hidden)
-        if positions is None:
-            positions = torch.arange(batch.total_tokens, device=hidden.device)
+        # Rows of the loss, and the tokens that they come behind: the same where each token has one.
+        rows = torch.arange(len(hidden), device=hidden.device) if positions is None else positions
+        tokens = batch.last_tokens() if self._at_ends else rows
         draw = draw_candidates(
-            hidden[positions],
+            hidden[rows],
             self.generator.item_table,
             settings.num_samples,
             method=settings.policy,
             rng=self.draws_at(_ACTIONS, step),
-            seen=seen_by(self.generator, batch, positions),
+            seen=seen_by(self.generator, batch, tokens),
         )
-        rewards = self._rewards(batch, positions, draw.items)
-        # The loss is a mean over all positions; this one is over those that earn a reward.
-        share = batch.total_tokens / len(positions)
-        coefficients = share * self._coefficients(draw, rewards)
-        if len(positions) == batch.total_tokens:
+        rewards = self._rewards(batch, tokens, draw.items)
+        # The loss is a mean over all rows; this one is over those that earn a reward.
+        coefficients = len(hidden) / len(rows) * self._coefficients(draw, rewards)
+        if len(rows) == len(hidden):
             return _Actions(draw.items, coefficients, rewards)
-        everywhere = draw.items.new_ones(batch.total_tokens, settings.num_samples)
-        nothing = coefficients.new_zeros(batch.total_tokens, settings.num_samples)
+        everywhere = draw.items.new_ones(len(hidden), settings.num_samples)
+        nothing = coefficients.new_zeros(len(hidden), settings.num_samples)
         return _Actions(
-            everywhere.index_copy(0, positions, draw.items),
-            nothing.index_copy(0, positions, coefficients),
+            everywhere.index_copy(0, rows, draw.items),
+            nothing.index_copy(0, rows, coefficients),
             rewards,
         )
+
+    def _states(self, generator: Generator, batch: JaggedBatch, rng: Tensor | None) -> Tensor:
+        """``(num_rows, hidden_dim)``, one of the loss's rows for each token or for each session."""
+        last_only = self._at_ends and rng is None
+        with self.autocast():
+            states: Tensor = generator(batch, rng=rng, last_only=last_only).float()
+        return states[batch.last_tokens()] if self._at_ends and not last_only else states
 
     def _coefficients(self, draw: Draw, rewards: Tensor) -> Tensor:
         if self._policy.policy == "multinomial":
@@ -224,8 +232,7 @@ class AdversarialStage(TrainingStage):
         rewards = self._rewards(batch, last, proposed.items)
         lengths = batch.cu_seqlens.diff().long()
         weights = rewards.repeat_interleave(lengths, dim=0, output_size=batch.total_tokens)
-        assert batch.targets is not None
-        return _Actions(batch.targets.unsqueeze(1), weights, rewards)
+        return _Actions(self._targets(batch).unsqueeze(1), weights, rewards)
 
     def _rewards(self, batch: JaggedBatch, positions: Tensor, items: Tensor) -> Tensor:
         with torch.no_grad(), self.autocast():
@@ -237,14 +244,20 @@ class AdversarialStage(TrainingStage):
                 mixture=self.discriminators.mixture,
             )
 
-    def _batches(self, batch_size: int, token_budget: int) -> TrainingBatches:
+    def _targets(self, batch: JaggedBatch) -> Tensor:
+        if batch.targets is None:
+            raise ValueError("adversarial: the batch must have targets, got none")
+        return batch.targets
+
+    def _batches(self, sizes: StageConfig, *, targets: bool = True) -> TrainingBatches:
         return TrainingBatches(
             self.context.dataset,
             max_len=self.context.config.generator.max_len,
-            batch_size=None if token_budget else batch_size,
-            token_budget=token_budget or None,
+            batch_size=None if sizes.token_budget else sizes.batch_size,
+            token_budget=sizes.token_budget or None,
             seed=self.seed,
             history=self.settings.history,
+            targets=targets,
         )
 
 
@@ -252,6 +265,6 @@ class AdversarialStage(TrainingStage):
 class _Actions:
     """Items, their coefficients in the policy gradient, and the rewards these come from."""
 
-    items: Tensor  # (total_tokens, num_samples)
-    coefficients: Tensor  # (total_tokens, num_samples)
+    items: Tensor  # (num_rows, num_samples)
+    coefficients: Tensor  # (num_rows, num_samples)
     rewards: Tensor
