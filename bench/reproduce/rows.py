@@ -1,7 +1,7 @@
 """What each row of the table of record is: data, settings, stages, and what is scored."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mfgan.errors import MfganError, nearest
 
@@ -43,6 +43,7 @@ class Row:
             empty, other rows start from it and that is all.
         preset: Settings to start from.
         settings: Overrides.
+        against: The row that it is tested against.
     """
 
     title: str
@@ -52,6 +53,7 @@ class Row:
     start: str = ""
     preset: str = "tuned"
     settings: tuple[str, ...] = ()
+    against: str = "control"
 
 
 # Faster where the processor has such products, and of equal accuracy (docs/experiments.md).
@@ -123,6 +125,22 @@ ROWS = {
         "MFGAN tuned, discriminators share a tower", "shared", "discriminator.shared=true"
     ),
 }
+
+
+def _ids_alone(row: Row) -> Row:
+    """As published: the generator sees ids, and factors are the discriminators' alone."""
+    return replace(
+        row,
+        title=row.title and f"{row.title}, ids alone in the generator",
+        run=f"{row.run}-ids",
+        start=row.start and f"{row.start}-ids",
+        settings=(*row.settings, "generator.factors=[]"),
+        against=f"{row.against}-ids",
+    )
+
+
+_WITHOUT_FACTORS = ("generator", "folds", "control", "tuned", "with-discriminators")
+ROWS |= {f"{name}-ids": _ids_alone(ROWS[name]) for name in _WITHOUT_FACTORS}
 # Ablations, ``kind:value``: the tuned row with one setting changed, from the same generator.
 _ABLATIONS = {"lambda": "discriminator.sharpness={}", "samples": "adversarial.num_samples={}"}
 _KINDS = ("only", "without", *_ABLATIONS)

@@ -12,13 +12,15 @@ from bench.reproduce.run import reproduce
 from bench.reproduce.table import table
 from mfgan.console import SILENT
 from mfgan.errors import MfganError
+from mfgan.evaluation.significance import randomisation_test
 from mfgan.report.standing import standing
+from mfgan.training import Run
 
 SMALL = (
     *("generator.hidden_dim=8", "generator.num_blocks=1", "generator.max_len=10"),
     *("discriminator.hidden_dim=8", "discriminator.max_history=5", "sample.positions=2"),
     *("pretrain_generator.epochs=1", "pretrain_discriminator.epochs=1", "adversarial.turns=1"),
-    *("sample.num_candidates=3", "calibrate.top_k=50"),
+    *("sample.num_candidates=3", "calibrate.top_k=50", "generator.factors=['popularity']"),
 )
 FACTORS = ["id", "popularity", "genre"]
 
@@ -39,7 +41,8 @@ def out(tmp_path_factory):
         for seed in (0, 1):
             for row in ("popularity", "generator", "control", "tuned", "with-discriminators"):
                 reproduce(row, "small", seed, folder, threads=1, reporter=SILENT)
-        reproduce("without:popularity", "small", 0, folder, threads=1, reporter=SILENT)
+        for row in ("without:popularity", "control-ids", "tuned-ids"):
+            reproduce(row, "small", 0, folder, threads=1, reporter=SILENT)
         yield folder
 
 
@@ -91,6 +94,27 @@ def test_the_table_has_means_intervals_and_tests(out):
     assert rows[ROWS["control"].title][-2] == ""
     assert 0 < float(rows[ROWS["tuned"].title][-2]) <= 1
     assert rows["MFGAN tuned, without popularity"][2] == "1"
+
+
+def test_generators_without_factors_are_tested_against_their_own_control(out):
+    for row in ("control-ids", "tuned-ids"):
+        run = Run.open(out / "runs" / f"small-{row}-0")
+        assert run.config.generator.factors == ()
+        starts = Run.open(run.init)
+        while starts.init:
+            starts = Run.open(starts.init)
+        assert starts.path.name == "small-generator-softmax-ids-0"
+    rows = {line.split("|")[1].strip(): line.split("|") for line in table(out).splitlines()}
+    suffix = ", ids alone in the generator"
+    assert rows[ROWS["control"].title + suffix][-2].strip() == ""
+    gap = by_user(out, "tuned-ids") - by_user(out, "control-ids")
+    alone = float(randomisation_test(gap[:, None])[0])
+    # Holm's correction can only raise it.
+    assert float(rows[ROWS["tuned"].title + suffix][-2]) >= round(alone, 4)
+
+
+def by_user(out, row):
+    return pl.read_parquet(out / "results" / f"small-{row}-0-full.parquet")["NDCG@10"].to_numpy()
 
 
 def test_results_hold_every_user(out):
