@@ -62,7 +62,11 @@ DATA = {
     "ml-1m": Data(
         "ml-1m/sasrec.txt.gz",
         "ml-1m",
-        (*_COMMON, "generator.factors=['genre', 'director', 'actors', 'year']"),
+        (
+            *_COMMON,
+            "generator.factors=['genre', 'director', 'actors', 'year']",
+            "pretrain_discriminator.batch_size=16",
+        ),
         (
             *("genre", "director", "actors", "year", "popularity", "rating_board"),
             *("graph_vector", "co_occurrence"),
@@ -77,23 +81,24 @@ DATA = {
             *("generator.normalize=true", "generator.temperature=0.07"),
             *("generator.factors=['attributes']", "pretrain_generator.epochs=16"),
             "pretrain_generator.optimizer.weight_decay=0.1",
+            "pretrain_discriminator.batch_size=64",
         ),
         ("attributes", "popularity", "co_occurrence"),
     ),
 }
 # Discriminators learn from candidates for users that the proposer has not seen, together, as what
-# is left to say after it; the generator then learns the ranking that they correct, and stays near
-# where it was. The control has the same passes and learning rate.
+# is left to say after it; where training parts end, the generator then learns the ranking that they
+# correct, and stays near where it was. The control has the same passes and learning rate.
 _ADVERSARY = (
     *("cross_fit.folds=2", "discriminator.hidden_dim=64", "discriminator.max_history=20"),
-    *("sample.num_candidates=32", "sample.positions=16"),
-    *("pretrain_discriminator.epochs=2", "pretrain_discriminator.batch_size=64"),
+    *("discriminator.dropout=0.5", "sample.num_candidates=32", "sample.positions=16"),
+    *("sample.exclude_target=false", "pretrain_discriminator.epochs=4"),
     *("pretrain_discriminator.joint_weight=1", "pretrain_discriminator.own_weight=0"),
     "pretrain_discriminator.optimizer.weight_decay=0.1",
     *("adversarial.turns=4", "adversarial.discriminator_epochs=0", "adversarial.batch_size=64"),
-    *("adversarial.policy=top", "adversarial.num_samples=50", "adversarial.positions=32"),
-    *("adversarial.reward=log-odds", "adversarial.anchor_weight=1", "adversarial.mle_weight=0"),
-    "adversarial.generator_optimizer.learning_rate=1e-4",
+    *("adversarial.policy=top", "adversarial.num_samples=50", "adversarial.contexts=ends"),
+    *("adversarial.reward=calibrated", "adversarial.anchor_weight=1", "adversarial.mle_weight=0"),
+    "adversarial.generator_optimizer.learning_rate=2e-4",
     "adversarial.generator_optimizer.average=0.99",
 )
 
@@ -142,8 +147,7 @@ def _ids_alone(row: Row) -> Row:
 _WITHOUT_FACTORS = ("generator", "folds", "control", "tuned", "with-discriminators")
 ROWS |= {f"{name}-ids": _ids_alone(ROWS[name]) for name in _WITHOUT_FACTORS}
 # Ablations, ``kind:value``: the tuned row with one setting changed, from the same generator.
-_ABLATIONS = {"lambda": "discriminator.sharpness={}", "samples": "adversarial.num_samples={}"}
-_KINDS = ("only", "without", *_ABLATIONS)
+_KINDS = ("only", "without", "lambda", "samples")
 
 
 def settings_of(row: Row, data: str) -> tuple[str, ...]:
@@ -151,16 +155,12 @@ def settings_of(row: Row, data: str) -> tuple[str, ...]:
     if row.preset != "tuned":
         return row.settings
     found = DATA[data]
-    judges = _judged_by(found.judges) if found.judges else ()
+    judges = (_judged_by(found.judges),) if found.judges else ()
     return (*_ADVERSARY, *judges, *found.settings, *row.settings)
 
 
-def _judged_by(factors: Sequence[str]) -> tuple[str, str]:
-    # The reward is the mean of the factors' log-odds; their sum is what corrects the ranking.
-    return (
-        f"discriminator.factors={list(factors)!r}",
-        f"adversarial.policy_weight={len(factors)}",
-    )
+def _judged_by(factors: Sequence[str]) -> str:
+    return f"discriminator.factors={list(factors)!r}"
 
 
 def find_row(name: str, factors: Sequence[str]) -> Row:
@@ -189,9 +189,16 @@ def find_row(name: str, factors: Sequence[str]) -> Row:
             known = ", ".join(factors)
             raise MfganError(f"reproduce: factor must be one of {known}, got {value!r}")
         left = [value] if kind == "only" else [other for other in factors if other != value]
-        settings = _judged_by(left)
-    elif kind in _ABLATIONS:
-        settings = (_ABLATIONS[kind].format(value),)
+        settings = (_judged_by(left),)
+    elif kind == "lambda":
+        # The weights that lambda makes instead of fitted ones. Of the log-odds they make a mean,
+        # and it is their sum that corrects the ranking.
+        settings = (
+            *("adversarial.reward=log-odds", f"adversarial.policy_weight={len(factors)}"),
+            f"discriminator.sharpness={value}",
+        )
+    elif kind == "samples":
+        settings = (f"adversarial.num_samples={value}",)
     else:
         raise MfganError(f"reproduce: ablation must be one of {', '.join(_KINDS)}, got {kind!r}")
     return _tuned(f"MFGAN tuned, {kind} {value}", name.replace(":", "-"), *settings)

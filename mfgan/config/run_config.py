@@ -68,6 +68,15 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _fits_on_validation_items(self) -> "RunConfig":
+        if self.adversarial.reward == "calibrated" and not self.selection.enabled:
+            raise ValueError(
+                "adversarial.reward must be probability or log-odds without selection.enabled, "
+                "got calibrated"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _smooths_what_it_ranks(self) -> "RunConfig":
         smoothing = self.pretrain_generator.label_smoothing
         if self.generator.unseen_only and smoothing:

@@ -265,7 +265,11 @@ class AdversarialConfig(StageConfig):
         description="whether the generator drops out while it learns from rewards: drawn so, its "
         "actions are another policy's, and an anchor that does not drop out sharpens it",
     )
-    reward: Literal["probability", "log-odds"] = "probability"
+    reward: Literal["probability", "log-odds", "calibrated"] = Field(
+        default="probability",
+        description="the factors' combined chance, their weighted log-odds, or their log-odds by "
+        "weights that are fitted on validation items before the first turn",
+    )
 
     @model_validator(mode="after")
     def _others_to_leave_out(self) -> "AdversarialConfig":

@@ -27,6 +27,10 @@ class ChoiceFit:
     errors: Tensor
     log_likelihood: float
 
+    def relative(self, values: Tensor) -> Tensor:
+        """``(num_features - 1,)``: those of the other features where the first one weighs 1."""
+        return values[1:] / self.weights[0].clamp_min(1e-3)
+
 
 def fit_choice(features: Tensor, chosen: Tensor) -> ChoiceFit:
     """Maximum likelihood of ``p(c) = softmax_c(features[c] . weights)`` by Newton's method.

@@ -13,25 +13,40 @@ from torch import Tensor
 from mfgan.models.discriminator import factor_weights
 from mfgan.training.candidates import Draw
 
-Reward = Literal["probability", "log-odds"]
+Reward = Literal["probability", "log-odds", "calibrated"]
 Baseline = Literal["leave-one-out", "none"]
 
 
 def reward_of(
-    logits: Tensor, kind: Reward, *, sharpness: float = 0.0, mixture: Tensor | None = None
+    logits: Tensor,
+    kind: Reward,
+    *,
+    sharpness: float = 0.0,
+    mixture: Tensor | None = None,
+    fitted: Tensor | None = None,
 ) -> Tensor:
     """What the discriminators give for candidates.
 
     Args:
         logits: ``(..., num_factors)``.
         kind: ``probability`` is ``Q = sum_j w_j sigmoid(y_j)``; ``log-odds`` is ``sum_j w_j y_j``,
-            which does not flatten where a discriminator is sure.
-        sharpness: lambda of the weights.
+            which does not flatten where a discriminator is sure; ``calibrated`` is
+            ``sum_j b_j y_j``, by which ``log G`` is corrected: with an anchor of weight 1 the
+            corrected ranking is the optimum.
+        sharpness: lambda of the weights ``w_j``.
         mixture: ``(num_factors,)`` learned weights instead, before their softmax.
+        fitted: ``(num_factors,)``, the ``b_j``.
 
     Returns:
         ``(...)`` rewards.
+
+    Raises:
+        ValueError: ``calibrated`` without ``fitted``.
     """
+    if kind == "calibrated":
+        if fitted is None:
+            raise ValueError("reward: calibrated must come with fitted weights, got none")
+        return (fitted * logits).sum(-1)
     weights = factor_weights(logits, sharpness=sharpness, mixture=mixture)
     values = logits.sigmoid() if kind == "probability" else logits
     return (weights * values).sum(-1)

@@ -127,13 +127,13 @@ def test_results_hold_every_user(out):
 def test_ablations_change_one_setting():
     assert find_row("without:genre", FACTORS).settings == (
         "discriminator.factors=['id', 'popularity']",
-        "adversarial.policy_weight=2",
     )
-    assert find_row("only:genre", FACTORS).settings == (
-        "discriminator.factors=['genre']",
-        "adversarial.policy_weight=1",
+    assert find_row("only:genre", FACTORS).settings == ("discriminator.factors=['genre']",)
+    assert find_row("lambda:2", FACTORS).settings == (
+        *("adversarial.reward=log-odds", "adversarial.policy_weight=3"),
+        "discriminator.sharpness=2",
     )
-    assert find_row("lambda:2", FACTORS).settings == ("discriminator.sharpness=2",)
+    assert find_row("samples:8", FACTORS).settings == ("adversarial.num_samples=8",)
     assert find_row("shared-discriminators", FACTORS).settings == ("discriminator.shared=true",)
 
 

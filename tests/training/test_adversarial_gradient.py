@@ -173,6 +173,15 @@ def test_without_replacement_wants_a_gumbel_draw():
         without_replacement_coefficients(torch.zeros(1, 2), draw, "none")
 
 
+def test_calibrated_rewards_want_fitted_weights():
+    logits, fitted = torch.tensor([[1.0, -2.0], [0.5, 3.0]]), torch.tensor([2.0, -1.0])
+    torch.testing.assert_close(
+        reward_of(logits, "calibrated", sharpness=7.0, fitted=fitted), torch.tensor([4.0, -2.0])
+    )
+    with pytest.raises(ValueError, match="calibrated must come with fitted weights, got none"):
+        reward_of(logits, "calibrated")
+
+
 def test_rewards_are_the_combination_or_the_weighted_log_odds():
     logits = torch.tensor([[0.0, math.log(3.0)]])
     torch.testing.assert_close(reward_of(logits, "probability"), torch.tensor([0.625]))

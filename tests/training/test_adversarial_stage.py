@@ -24,6 +24,7 @@ SMALL = (
     *("pretrain_discriminator.epochs=2", "pretrain_discriminator.batch_size=16"),
     *("adversarial.turns=2", "adversarial.batch_size=16", "adversarial.num_samples=3"),
 )
+CALIBRATED = "adversarial.reward=calibrated"
 AT_ENDS = ("adversarial.contexts=ends", "adversarial.mle_weight=0")
 
 
@@ -67,10 +68,14 @@ def with_other_items(dataset, directory, splits):
     ("splits", "enabled"), [(("test",), "true"), (("validation", "test"), "false")]
 )
 @pytest.mark.parametrize(
-    "policy", [("multinomial",), ("likelihood",), ("multinomial", *AT_ENDS)], ids="-".join
+    "policy",
+    [("multinomial",), ("likelihood",), ("multinomial", *AT_ENDS), ("top", CALIBRATED)],
+    ids="-".join,
 )
 def test_no_stage_learns_from_what_is_held_out(dataset, tmp_path, splits, enabled, policy):
     policy, *settings = policy
+    if CALIBRATED in settings and enabled == "false":
+        return  # refused
     config = small(f"selection.enabled={enabled}", f"adversarial.policy={policy}", *settings)
     other = with_other_items(dataset, tmp_path / "other", splits)
     assert other.fingerprint != dataset.fingerprint
@@ -96,7 +101,10 @@ class Killed(Exception):
     pass
 
 
-CAREFUL = ("adversarial.generator_optimizer.average=0.9", "checkpoint_seconds=0")
+CAREFUL = (
+    *("adversarial.generator_optimizer.average=0.9", "checkpoint_seconds=0", CALIBRATED),
+    "calibrate.top_k=10",
+)
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +117,7 @@ def whole(dataset, tmp_path_factory):
 def test_going_on_gives_the_same_weights_bit_for_bit(
     dataset, whole, tmp_path, monkeypatch, stage, stop
 ):
+    # The weights of the reward among them: they are those of the models that the stage began with.
     begun = tmp_path / "begun"
     original, calls = stage.step, []
 
@@ -340,6 +349,35 @@ def test_at_ends_the_gradient_is_that_of_the_last_tokens(dataset, drops):
     expected.backward()
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(grad, stage.generator.item_embedding.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_calibrated_rewards_are_the_corrected_rankings(dataset, tmp_path):
+    """What the stage ``calibrate`` finds of the same models."""
+    stages = ("pretrain-generator", "pretrain-discriminator", "calibrate")
+    config = small(CALIBRATED, "calibrate.top_k=10", "calibrate.users=0")
+    run = None
+    for stage in stages:
+        run = train(dataset, tmp_path / "run", config, stage=stage, resume=run is not None)
+    correction = run.correction()
+    stage = AdversarialStage(
+        StageContext(
+            *(dataset, config, torch.device("cpu")),
+            {"generator": run.generator(), "discriminators": run.discriminators()},
+        )
+    )
+    weights = torch.tensor([factor.weight for factor in correction.factors])
+    torch.testing.assert_close(stage._fitted, weights)
+    assert weights.abs().max() > 0.1
+    batch = stage.batches(0)[0]
+    last = batch.last_tokens()
+    items = torch.arange(1, 4).expand(len(last), -1)
+    expected = stage.discriminators(batch, last, items) @ weights
+    torch.testing.assert_close(stage._rewards(batch, last, items), expected)
+
+
+def test_calibrated_rewards_need_validation_items():
+    with pytest.raises(MfganError, match=r"without selection.enabled, got calibrated"):
+        small(CALIBRATED, "selection.enabled=false")
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from mfgan.models.correction import Correction, FactorCorrection
 from mfgan.recommend import Recommender
 from mfgan.report.standing import WITH_DISCRIMINATORS, standing
 from mfgan.training import train
+from mfgan.training.choices import choices
 from mfgan.training.run import Run
-from mfgan.training.stages.calibrate import choices
 
 SMALL = (
     *("generator.hidden_dim=8", "generator.num_blocks=1", "generator.max_len=12", "threads=1"),

@@ -13,7 +13,9 @@ from mfgan.data.batch import JaggedBatch
 from mfgan.data.batching import TrainingBatches
 from mfgan.models.generator import Generator
 from mfgan.models.seen import seen_by
+from mfgan.training.calibration import fit_choice
 from mfgan.training.candidates import Draw, choose_positions, draw_candidates
+from mfgan.training.choices import choices, choosers
 from mfgan.training.judging import judging_loss, trials_at
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.policy_loss import PolicyTerms, policy_loss
@@ -27,7 +29,7 @@ from mfgan.training.stage import StageContext, StepOutput, TrainingStage
 from mfgan.training.validation import validate_generator
 
 # What a draw is for, so that no two share their numbers.
-_POSITIONS, _CANDIDATES, _ACTIONS = range(3)
+_POSITIONS, _CANDIDATES, _ACTIONS, _USERS = range(4)
 
 
 class AdversarialStage(TrainingStage):
@@ -57,6 +59,7 @@ class AdversarialStage(TrainingStage):
         self.models = {"generator": self.generator, "discriminators": self.discriminators}
         self.generator.sparse_gradients = False
         self._anchor = deepcopy(self.generator).requires_grad_(False)
+        self._fitted = self._fit_weights() if self._policy.reward == "calibrated" else None
         self._at_ends = self._policy.contexts == "ends"
         self._sessions = {
             "generator": self._batches(self._policy, targets=not self._at_ends),
@@ -242,7 +245,17 @@ class AdversarialStage(TrainingStage):
                 self._policy.reward,
                 sharpness=self.discriminators.config.sharpness,
                 mixture=self.discriminators.mixture,
+                fitted=self._fitted,
             )
+
+    def _fit_weights(self) -> Tensor:
+        """``(num_factors,)`` weights of the logits that the stage starts with."""
+        limits, dataset = self.context.config.calibrate, self.context.dataset
+        users = choosers(dataset, limits.users, self.numpy_at(_USERS))
+        fit = fit_choice(
+            *choices(self.generator, self.discriminators, dataset, users, limits.top_k)
+        )
+        return fit.relative(fit.weights).float().to(self.context.device)
 
     def _targets(self, batch: JaggedBatch) -> Tensor:
         if batch.targets is None:

@@ -1,0 +1,86 @@
+"""Validation items as choices among the generator's best: what weights of factors are fitted to."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfgan.data.batching import history_batches
+from mfgan.data.dataset import PreparedDataset
+from mfgan.errors import MfganError
+from mfgan.models.correction import best_unseen
+from mfgan.models.discriminator import Discriminators
+from mfgan.models.generator import Generator
+
+_BATCH = 256
+
+
+def choosers(dataset: PreparedDataset, limit: int, rng: np.random.Generator) -> np.ndarray:
+    """The users whose validation items are looked at.
+
+    Args:
+        dataset: Theirs.
+        limit: At most so many, drawn; 0 takes all.
+        rng: Draws them.
+
+    Returns:
+        ``(n,)`` user_idx, ascending.
+
+    Raises:
+        MfganError: Fewer than two users have a validation target with a history.
+    """
+    users = np.flatnonzero(dataset.validation > 0)
+    if len(users) < 2:
+        raise MfganError(
+            f"{dataset.path}: at least 2 users must have a validation target with a history, "
+            f"found {len(users)}; set selection.enabled = false"
+        )
+    if 0 < limit < len(users):
+        users = np.sort(rng.choice(users, limit, replace=False))
+    return users
+
+
+@torch.inference_mode()
+def choices(
+    generator: Generator,
+    discriminators: Discriminators,
+    dataset: PreparedDataset,
+    users: np.ndarray,
+    top_k: int,
+) -> tuple[Tensor, Tensor]:
+    """The validation items among the generator's best unseen ones, and what is said of all these.
+
+    Args:
+        generator: Who ranks.
+        discriminators: Who judges.
+        dataset: Both models'.
+        users: ``(n,)`` user_idx with a validation target.
+        top_k: Alternatives a user.
+
+    Returns:
+        ``(num_choices, top_k, 1 + num_factors)`` the generator's logit and every ``y_j``, and
+        ``(num_choices,)`` int64 the alternative that was real. Users whose real item is not among
+        theirs are left out.
+
+    Raises:
+        MfganError: All are.
+    """
+    features, chosen, first = [], [], 0
+    device, max_len = generator.item_embedding.device, generator.config.max_len
+    targets = torch.from_numpy(dataset.items[dataset.offsets[users] + dataset.validation[users]])
+    for packed in history_batches(dataset, users, "validation", max_len=max_len, batch_size=_BATCH):
+        batch = packed.to(device)
+        mine = slice(first, first + batch.num_sessions)
+        first += batch.num_sessions
+        scores = generator.logits(generator(batch, last_only=True))
+        best, items = best_unseen(scores, batch, top_k)
+        real = items == targets[mine].to(device).unsqueeze(1)
+        logits = discriminators(batch, batch.last_tokens(), items)
+        found = real.any(1)
+        features.append(torch.cat([best.unsqueeze(-1), logits], -1)[found].float().cpu())
+        chosen.append(real[found].long().argmax(1).cpu())
+    if not sum(len(part) for part in chosen):
+        raise MfganError(
+            f"calibrate: some validation item must be among the generator's best {top_k}, found "
+            "none; train it longer or raise calibrate.top_k"
+        )
+    return torch.cat(features), torch.cat(chosen)
