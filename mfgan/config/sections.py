@@ -241,7 +241,11 @@ class AdversarialConfig(StageConfig):
         "weighted exactly; or the real items' likelihood weighted by the reward, as published",
     )
     baseline: Literal["leave-one-out", "none"] = "leave-one-out"
-    num_samples: int = Field(default=4, ge=1, description="actions drawn at each position")
+    num_samples: int = Field(
+        default=4,
+        ge=1,
+        description="actions drawn at each position; top has no more than all items",
+    )
     contexts: Literal["training", "ends"] = Field(
         default="training",
         description="rewards are earned at the positions that likelihood trains, or at the end of "
@@ -268,7 +272,8 @@ class AdversarialConfig(StageConfig):
     reward: Literal["probability", "log-odds", "calibrated"] = Field(
         default="probability",
         description="the factors' combined chance, their weighted log-odds, or their log-odds by "
-        "weights that are fitted on validation items before the first turn",
+        "weights that are fitted on validation items before the first turn; factors that say no "
+        "more than chance there weigh nothing",
     )
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from made import made_dataset
 from mfgan.config import load_config
 from mfgan.data.dataset import PreparedDataset
 from mfgan.errors import MfganError
-from mfgan.training import train
+from mfgan.training import calibration, train
 from mfgan.training.loop import run_training
 from mfgan.training.stage import StageContext
 from mfgan.training.stages.adversarial import AdversarialStage
@@ -351,8 +352,9 @@ def test_at_ends_the_gradient_is_that_of_the_last_tokens(dataset, drops):
     torch.testing.assert_close(grad, stage.generator.item_embedding.grad, rtol=1e-4, atol=1e-7)
 
 
-def test_calibrated_rewards_are_the_corrected_rankings(dataset, tmp_path):
+def test_calibrated_rewards_are_the_corrected_rankings(dataset, tmp_path, monkeypatch):
     """What the stage ``calibrate`` finds of the same models."""
+    monkeypatch.setattr(calibration, "_SURE", -torch.inf)
     stages = ("pretrain-generator", "pretrain-discriminator", "calibrate")
     config = small(CALIBRATED, "calibrate.top_k=10", "calibrate.users=0")
     run = None
@@ -375,6 +377,22 @@ def test_calibrated_rewards_are_the_corrected_rankings(dataset, tmp_path):
     torch.testing.assert_close(stage._rewards(batch, last, items), expected)
 
 
+def test_factors_with_nothing_to_say_change_nothing(dataset):
+    said = []
+    context = context_of(dataset, *AT_ENDS, CALIBRATED, "adversarial.policy=top")
+    context.reporter = SimpleNamespace(note=said.append)
+    with torch.no_grad():  # whatever it knows is noise, and far too much of it
+        context.discriminators().head_weight.normal_(std=5.0)
+    stage = AdversarialStage(context)
+    assert stage._fitted.tolist() == [0.0] * len(stage.discriminators.factor_names)
+    assert said == [
+        "adversarial: on validation items no factor says more than chance; no reward, and "
+        "the generator stays as it is"
+    ]
+    stage.step(stage.batches(0)[0], epoch=0, step=0).loss.backward()
+    assert float(stage.generator.item_embedding.grad.abs().max()) < 1e-6
+
+
 def test_calibrated_rewards_need_validation_items():
     with pytest.raises(MfganError, match=r"without selection.enabled, got calibrated"):
         small(CALIBRATED, "selection.enabled=false")
@@ -392,6 +410,15 @@ def test_calibrated_rewards_need_validation_items():
 def test_what_ends_cannot_have_is_refused(settings, message):
     with pytest.raises(MfganError, match=message):
         small(*AT_ENDS, *(f"adversarial.{setting}" for setting in settings))
+
+
+def test_top_has_no_more_actions_than_items(dataset):
+    stage = AdversarialStage(
+        context_of(dataset, "adversarial.policy=top", "adversarial.num_samples=99")
+    )
+    batch = stage.batches(0)[0]
+    found = stage._actions(batch, stage.generator(batch).detach(), None, step=0)
+    assert found.items.shape == (batch.total_tokens, dataset.num_items)
 
 
 @pytest.mark.parametrize("drops", [False, True])

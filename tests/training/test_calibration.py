@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from mfgan.training.calibration import fit_chance, fit_choice, held_out_error
+from mfgan.training.calibration import (
+    fit_chance,
+    fit_choice,
+    fit_sure_choice,
+    held_out_error,
+)
 from mfgan.training.judging import calibration_error
 
 
@@ -24,6 +29,23 @@ def test_the_weights_behind_choices_are_found():
     away = (fit.weights - torch.tensor(truth)).abs()
     assert (away < 4 * fit.errors).all()
     assert (fit.errors < 0.04).all()
+
+
+def test_what_may_be_chance_or_counts_against_its_item_is_left_out():
+    x, chosen = planted([1.0, -0.5, 0.0, 0.4, 0.02])
+    fit = fit_sure_choice(x, chosen)
+    assert fit.weights[[1, 2, 4]].tolist() == [0.0] * 3
+    alone = fit_choice(x[..., [0, 3]], chosen)
+    assert torch.allclose(fit.weights[[0, 3]], alone.weights)
+    assert torch.allclose(fit.errors[[0, 3]], alone.errors)
+    assert (fit.errors > 0).all()
+    assert fit.log_likelihood == alone.log_likelihood
+    # The first feature stays whatever it weighs.
+    x, chosen = planted([0.0, 0.0])
+    assert fit_sure_choice(x, chosen).weights.tolist() == [
+        float(fit_choice(x[..., :1], chosen).weights),
+        0.0,
+    ]
 
 
 def test_errors_are_those_of_repeated_draws():

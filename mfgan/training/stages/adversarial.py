@@ -13,7 +13,7 @@ from mfgan.data.batch import JaggedBatch
 from mfgan.data.batching import TrainingBatches
 from mfgan.models.generator import Generator
 from mfgan.models.seen import seen_by
-from mfgan.training.calibration import fit_choice
+from mfgan.training.calibration import fit_sure_choice
 from mfgan.training.candidates import Draw, choose_positions, draw_candidates
 from mfgan.training.choices import choices, choosers
 from mfgan.training.judging import judging_loss, trials_at
@@ -188,10 +188,13 @@ class AdversarialStage(TrainingStage):
         # Rows of the loss, and the tokens that they come behind: the same where each token has one.
         rows = torch.arange(len(hidden), device=hidden.device) if positions is None else positions
         tokens = batch.last_tokens() if self._at_ends else rows
+        count = settings.num_samples
+        if settings.policy == "top":
+            count = min(count, self.generator.num_items)
         draw = draw_candidates(
             hidden[rows],
             self.generator.item_table,
-            settings.num_samples,
+            count,
             method=settings.policy,
             rng=self.draws_at(_ACTIONS, step),
             seen=seen_by(self.generator, batch, tokens),
@@ -201,8 +204,8 @@ class AdversarialStage(TrainingStage):
         coefficients = len(hidden) / len(rows) * self._coefficients(draw, rewards)
         if len(rows) == len(hidden):
             return _Actions(draw.items, coefficients, rewards)
-        everywhere = draw.items.new_ones(len(hidden), settings.num_samples)
-        nothing = coefficients.new_zeros(len(hidden), settings.num_samples)
+        everywhere = draw.items.new_ones(len(hidden), count)
+        nothing = coefficients.new_zeros(len(hidden), count)
         return _Actions(
             everywhere.index_copy(0, rows, draw.items),
             nothing.index_copy(0, rows, coefficients),
@@ -252,10 +255,16 @@ class AdversarialStage(TrainingStage):
         """``(num_factors,)`` weights of the logits that the stage starts with."""
         limits, dataset = self.context.config.calibrate, self.context.dataset
         users = choosers(dataset, limits.users, self.numpy_at(_USERS))
-        fit = fit_choice(
+        fit = fit_sure_choice(
             *choices(self.generator, self.discriminators, dataset, users, limits.top_k)
         )
-        return fit.relative(fit.weights).float().to(self.context.device)
+        weights = fit.relative(fit.weights)
+        if not weights.any():
+            self.context.reporter.note(
+                "adversarial: on validation items no factor says more than chance; no reward, and "
+                "the generator stays as it is"
+            )
+        return weights.float().to(self.context.device)
 
     def _targets(self, batch: JaggedBatch) -> Tensor:
         if batch.targets is None:
