@@ -72,7 +72,8 @@ def fit_sure_choice(features: Tensor, chosen: Tensor) -> ChoiceFit:
     """``fit_choice`` of the first feature and of those others that say more than chance does.
 
     Backward elimination: as long as the least sure weight is under three standard errors, or below
-    zero, its feature is left out. Weights that are noise would count in every ranking.
+    zero, its feature is left out. Weights that are noise would count in every ranking. Beside a
+    first feature that is not sure itself nothing can be weighed, and all others are left out.
 
     Args:
         features: As ``fit_choice`` has them.
@@ -90,6 +91,8 @@ def fit_sure_choice(features: Tensor, chosen: Tensor) -> ChoiceFit:
         if not len(sureness) or sureness.min() >= _SURE:
             break
         kept.pop(1 + int(sureness.argmin()))
+    if fit.weights[0] < _SURE * fit.errors[0] and len(kept) > 1:
+        kept, fit = kept[:1], fit_choice(features[..., :1], chosen)
     weights = torch.zeros_like(errors)
     weights[kept] = fit.weights
     return ChoiceFit(weights, errors, fit.log_likelihood)

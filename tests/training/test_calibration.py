@@ -40,12 +40,14 @@ def test_what_may_be_chance_or_counts_against_its_item_is_left_out():
     assert torch.allclose(fit.errors[[0, 3]], alone.errors)
     assert (fit.errors > 0).all()
     assert fit.log_likelihood == alone.log_likelihood
-    # The first feature stays whatever it weighs.
-    x, chosen = planted([0.0, 0.0])
-    assert fit_sure_choice(x, chosen).weights.tolist() == [
-        float(fit_choice(x[..., :1], chosen).weights),
-        0.0,
-    ]
+
+
+def test_nothing_is_weighed_beside_a_first_feature_that_says_nothing():
+    x, chosen = planted([-0.7, 1.0])  # the second holds 0.7 of the first: in all that one says none
+    fit = fit_sure_choice(x, chosen)
+    alone = fit_choice(x[..., :1], chosen)
+    assert fit.weights.tolist() == [float(alone.weights), 0.0]
+    assert fit.relative(fit.weights).tolist() == [0.0]
 
 
 def test_errors_are_those_of_repeated_draws():
