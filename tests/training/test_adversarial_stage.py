@@ -2,39 +2,18 @@
 
 import json
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from made import made_dataset
+from small_adversary import AT_ENDS, CALIBRATED, context_of, small
 
-from mfgan.config import load_config
 from mfgan.data.dataset import PreparedDataset
-from mfgan.errors import MfganError
 from mfgan.training import calibration, train
 from mfgan.training.loop import run_training
-from mfgan.training.stage import StageContext
 from mfgan.training.stages.adversarial import AdversarialStage
 from mfgan.training.stages.pretrain_discriminator import PretrainDiscriminatorStage
-
-SMALL = (
-    *("generator.hidden_dim=8", "generator.num_blocks=1", "generator.max_len=12", "threads=1"),
-    *("discriminator.hidden_dim=8", "discriminator.max_history=6", "sample.positions=3"),
-    *("sample.num_candidates=3", "pretrain_generator.epochs=2", "pretrain_generator.batch_size=16"),
-    *("pretrain_discriminator.epochs=2", "pretrain_discriminator.batch_size=16"),
-    *("adversarial.turns=2", "adversarial.batch_size=16", "adversarial.num_samples=3"),
-)
-CALIBRATED = "adversarial.reward=calibrated"
-AT_ENDS = ("adversarial.contexts=ends", "adversarial.mle_weight=0")
-
-
-def small(*overrides):
-    return load_config(overrides=[*SMALL, *overrides])
-
-
-def context_of(dataset, *overrides):
-    return StageContext(dataset, small(*overrides), torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -65,18 +44,20 @@ def with_other_items(dataset, directory, splits):
     return PreparedDataset.open(directory)
 
 
+TEST_ALONE, BOTH = ("true", "test"), ("false", "validation", "test")
+
+
 @pytest.mark.parametrize(
-    ("splits", "enabled"), [(("test",), "true"), (("validation", "test"), "false")]
+    ("selection", "policy", "settings"),
+    [
+        *((TEST_ALONE, policy, ()) for policy in ("multinomial", "likelihood")),
+        *((BOTH, policy, ()) for policy in ("multinomial", "likelihood")),
+        *((selection, "multinomial", AT_ENDS) for selection in (TEST_ALONE, BOTH)),
+        (TEST_ALONE, "top", (CALIBRATED,)),  # which wants validation items
+    ],
 )
-@pytest.mark.parametrize(
-    "policy",
-    [("multinomial",), ("likelihood",), ("multinomial", *AT_ENDS), ("top", CALIBRATED)],
-    ids="-".join,
-)
-def test_no_stage_learns_from_what_is_held_out(dataset, tmp_path, splits, enabled, policy):
-    policy, *settings = policy
-    if CALIBRATED in settings and enabled == "false":
-        return  # refused
+def test_no_stage_learns_from_what_is_held_out(dataset, tmp_path, selection, policy, settings):
+    enabled, *splits = selection
     config = small(f"selection.enabled={enabled}", f"adversarial.policy={policy}", *settings)
     other = with_other_items(dataset, tmp_path / "other", splits)
     assert other.fingerprint != dataset.fingerprint
@@ -86,9 +67,8 @@ def test_no_stage_learns_from_what_is_held_out(dataset, tmp_path, splits, enable
     )
     assert len(ours) == 4
     assert ours == theirs
-    if (
-        policy == "multinomial" and not settings
-    ):  # and the comparison can tell: training items do matter
+    if policy == "multinomial" and not settings:
+        # And the comparison can tell: training items do matter.
         third = with_other_items(dataset, tmp_path / "third", [])
         path = third.path / "sequences" / "items.npy"
         items = np.load(path)
@@ -102,23 +82,35 @@ class Killed(Exception):
     pass
 
 
-CAREFUL = (
-    *("adversarial.generator_optimizer.average=0.9", "checkpoint_seconds=0", CALIBRATED),
-    "calibrate.top_k=10",
-)
+CAREFUL = ("adversarial.generator_optimizer.average=0.9", "checkpoint_seconds=0")
+# A reward whose weights must be those of the models that the stage began with.
+FITTED = (*CAREFUL, CALIBRATED, "calibrate.top_k=10")
 
 
 @pytest.fixture(scope="module")
 def whole(dataset, tmp_path_factory):
-    return train(dataset, tmp_path_factory.mktemp("runs") / "whole", small(*CAREFUL))
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "_SURE", -torch.inf)
+        return {
+            settings: train(dataset, folder / str(len(settings)), small(*settings))
+            for settings in (CAREFUL, FITTED)
+        }
 
 
-@pytest.mark.parametrize("stage", [PretrainDiscriminatorStage, AdversarialStage])
+@pytest.mark.parametrize(
+    ("stage", "settings"),
+    [
+        (PretrainDiscriminatorStage, CAREFUL),
+        (AdversarialStage, CAREFUL),
+        (AdversarialStage, FITTED),
+    ],
+)
 @pytest.mark.parametrize("stop", [1, 2, 3])
 def test_going_on_gives_the_same_weights_bit_for_bit(
-    dataset, whole, tmp_path, monkeypatch, stage, stop
+    dataset, whole, tmp_path, monkeypatch, stage, settings, stop
 ):
-    # The weights of the reward among them: they are those of the models that the stage began with.
+    monkeypatch.setattr(calibration, "_SURE", -torch.inf)  # so that there are weights
     begun = tmp_path / "begun"
     original, calls = stage.step, []
 
@@ -131,9 +123,9 @@ def test_going_on_gives_the_same_weights_bit_for_bit(
     with monkeypatch.context() as patch:
         patch.setattr(stage, "step", step)
         with pytest.raises(Killed):
-            train(dataset, begun, small(*CAREFUL))
-    resumed = train(dataset, begun, small(*CAREFUL), resume=True)
-    assert final_weights(resumed) == final_weights(whole)
+            train(dataset, begun, small(*settings))
+    resumed = train(dataset, begun, small(*settings), resume=True)
+    assert final_weights(resumed) == final_weights(whole[settings])
     rows = [json.loads(line) for line in resumed.metrics_path.read_text().splitlines()]
     assert [(row["stage"], row["epoch"]) for row in rows] == [
         *(("pretrain-generator", epoch) for epoch in (1, 2)),
@@ -308,118 +300,6 @@ def test_factors_hand_on_their_own_best_weights(dataset, tmp_path):
         source = states[1 if factor == 0 else 2]
         for name, rows in stage.discriminators.factor_slices(factor).items():
             assert torch.equal(handed[name][rows], source[name][rows])
-
-
-@pytest.mark.parametrize("drops", [False, True])
-def test_at_ends_the_gradient_is_that_of_the_last_tokens(dataset, drops):
-    """Against the whole sessions' states, of which all but the last are then left out."""
-    settings = ("adversarial.policy=top", f"adversarial.dropout={str(drops).lower()}")
-    stage = AdversarialStage(context_of(dataset, *AT_ENDS, *settings, "generator.unseen_only=true"))
-    batch = stage.batches(0)[0]
-    assert batch.targets is None
-    for user, session in zip(batch.users.tolist(), batch.offsets.diff().tolist(), strict=True):
-        assert session == min(12, int(dataset.train_end[user]))
-    # So that there is something to be drawn back from.
-    with torch.no_grad():
-        stage.generator.item_embedding.add_(0.1 * torch.randn(stage.generator.item_embedding.shape))
-        stage.discriminators.head_weight.mul_(50)
-    loss = stage.step(batch, epoch=0, step=3).loss
-    loss.backward()
-    grad = stage.generator.item_embedding.grad.clone()
-    stage.generator.zero_grad()
-
-    last, rng = batch.last_tokens(), stage.rng_at(3) if drops else None
-    hidden = stage.generator(batch, rng=rng)[last]
-    seen = [dataset.train_history(user).tolist() for user in batch.users.tolist()]
-
-    def log_probs(model, states):
-        logits = model.logits(states)
-        for row, items in enumerate(seen):
-            logits[row, items] = -1e4
-        return logits[:, 1:].log_softmax(1)
-
-    ours = log_probs(stage.generator, hidden)
-    with torch.no_grad():
-        anchor = log_probs(stage._anchor, stage._anchor(batch)[last])
-        chance, best = ours.exp().topk(3, dim=1)
-        rewards = stage.discriminators(batch, last, best + 1).sigmoid().mean(-1)
-        level = (chance * rewards).sum(1, keepdim=True) / chance.sum(1, keepdim=True)
-    policy = -(chance * (rewards - level) * ours.gather(1, best)).sum(1).mean()
-    divergence = (ours.exp() * (ours - anchor)).sum(1).mean()
-    expected = policy + stage.settings.anchor_weight * divergence
-    expected.backward()
-    torch.testing.assert_close(loss, expected)
-    torch.testing.assert_close(grad, stage.generator.item_embedding.grad, rtol=1e-4, atol=1e-7)
-
-
-def test_calibrated_rewards_are_the_corrected_rankings(dataset, tmp_path, monkeypatch):
-    """What the stage ``calibrate`` finds of the same models."""
-    monkeypatch.setattr(calibration, "_SURE", -torch.inf)
-    stages = ("pretrain-generator", "pretrain-discriminator", "calibrate")
-    config = small(CALIBRATED, "calibrate.top_k=10", "calibrate.users=0")
-    run = None
-    for stage in stages:
-        run = train(dataset, tmp_path / "run", config, stage=stage, resume=run is not None)
-    correction = run.correction()
-    stage = AdversarialStage(
-        StageContext(
-            *(dataset, config, torch.device("cpu")),
-            {"generator": run.generator(), "discriminators": run.discriminators()},
-        )
-    )
-    weights = torch.tensor([factor.weight for factor in correction.factors])
-    torch.testing.assert_close(stage._fitted, weights)
-    assert weights.abs().max() > 0.1
-    batch = stage.batches(0)[0]
-    last = batch.last_tokens()
-    items = torch.arange(1, 4).expand(len(last), -1)
-    expected = stage.discriminators(batch, last, items) @ weights
-    torch.testing.assert_close(stage._rewards(batch, last, items), expected)
-
-
-def test_factors_with_nothing_to_say_change_nothing(dataset):
-    said = []
-    context = context_of(dataset, *AT_ENDS, CALIBRATED, "adversarial.policy=top")
-    context.reporter = SimpleNamespace(note=said.append)
-    with torch.no_grad():  # whatever it knows is noise, and far too much of it
-        rng = torch.Generator().manual_seed(0)
-        context.discriminators().head_weight.normal_(std=5.0, generator=rng)
-    stage = AdversarialStage(context)
-    assert stage._fitted.tolist() == [0.0] * len(stage.discriminators.factor_names)
-    assert said == [
-        "adversarial: on validation items no factor says more than chance; no reward, and "
-        "the generator stays as it is"
-    ]
-    stage.step(stage.batches(0)[0], epoch=0, step=0).loss.backward()
-    assert float(stage.generator.item_embedding.grad.abs().max()) < 1e-6
-
-
-def test_calibrated_rewards_need_validation_items():
-    with pytest.raises(MfganError, match=r"without selection.enabled, got calibrated"):
-        small(CALIBRATED, "selection.enabled=false")
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (["mle_weight=0.5"], "mle_weight must be 0 with contexts ends, got 0.5"),
-        (["policy=likelihood"], "policy must be another with contexts ends, got likelihood"),
-        (["positions=4"], "positions must be 0 with contexts ends, got 4"),
-        (["history=windows"], "history must be last with contexts ends, got windows"),
-    ],
-)
-def test_what_ends_cannot_have_is_refused(settings, message):
-    with pytest.raises(MfganError, match=message):
-        small(*AT_ENDS, *(f"adversarial.{setting}" for setting in settings))
-
-
-def test_top_has_no_more_actions_than_items(dataset):
-    stage = AdversarialStage(
-        context_of(dataset, "adversarial.policy=top", "adversarial.num_samples=99")
-    )
-    batch = stage.batches(0)[0]
-    found = stage._actions(batch, stage.generator(batch).detach(), None, step=0)
-    assert found.items.shape == (batch.total_tokens, dataset.num_items)
 
 
 @pytest.mark.parametrize("drops", [False, True])

@@ -261,8 +261,8 @@ class AdversarialStage(TrainingStage):
         weights = fit.relative(fit.weights)
         if not weights.any():
             self.context.reporter.note(
-                "adversarial: on validation items no factor says more than chance; no reward, and "
-                "the generator stays as it is"
+                "adversarial: on validation items no factor says more than chance; no item earns a "
+                "reward"
             )
         return weights.float().to(self.context.device)
 
