@@ -19,6 +19,8 @@ GENERATOR = {
     "norm_place": "post",
     "positions": "start",
     "distance_bias": False,
+    "convolution": 0,
+    "convolution_share": 0.7,
     "normalize": False,
     "temperature": 1.0,
     "factors": (),

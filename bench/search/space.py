@@ -24,6 +24,8 @@ _GENERATOR: dict[str, BaseDistribution] = {
     "norm_place": CategoricalDistribution(["pre", "post"]),
     "positions": CategoricalDistribution(["start", "end", "none"]),
     "distance_bias": CategoricalDistribution([False, True]),
+    "convolution": CategoricalDistribution([0, 5, 10, 20]),
+    "convolution_share": FloatDistribution(0.3, 0.9, step=0.05),
     "normalize": CategoricalDistribution([False, True]),
     "temperature": FloatDistribution(0.03, 1.0, log=True),
 }

@@ -39,6 +39,14 @@ class GeneratorConfig(Section):
     distance_bias: bool = Field(
         default=False, description="a learned attention bias by distance and head"
     )
+    convolution: int = Field(
+        default=0,
+        ge=0,
+        description="last tokens that each block convolves beside its attention; 0: none",
+    )
+    convolution_share: float = Field(
+        default=0.7, ge=0, le=1, description="of the convolution in the mix with attention"
+    )
     normalize: bool = Field(
         default=False, description="cosine logits: hidden states and items of length 1"
     )

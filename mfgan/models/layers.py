@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from mfgan.ops import dense, varlen_attention
+from mfgan.models.convolution import CausalConvolution
+from mfgan.ops import dense, dropout_residual, varlen_attention
 
 if TYPE_CHECKING:
     from mfgan.config import GeneratorConfig
@@ -177,7 +178,11 @@ class _UnitRows(torch.autograd.Function):
 
 
 class Block(nn.Module):
-    """Attention, then feed-forward, each with dropout, residual and a norm before or after it."""
+    """Attention, then feed-forward, each with dropout, residual and a norm before or after it.
+
+    With ``config.convolution`` what attention makes of a token is mixed with what a convolution of
+    the last few tokens makes of it (BSARec, Shin et al., AAAI 2024).
+    """
 
     def __init__(self, config: "GeneratorConfig", place: int) -> None:
         super().__init__()
@@ -188,6 +193,13 @@ class Block(nn.Module):
         self.pre_norm = config.norm_place == "pre"
         self.dropout_p = config.dropout
         self.site = 1 + place * _SITES_PER_BLOCK  # site 0 is the embedding's
+        self.convolution: CausalConvolution | None = None
+        if config.convolution:
+            self.convolution = CausalConvolution(config.hidden_dim, config.convolution)
+            self.convolution_norm = nn.Identity() if self.pre_norm else make_norm(config)
+            self.convolution_share = config.convolution_share
+            # Behind those of all blocks, whose draws are the same with and without it.
+            self.convolution_site = 1 + config.num_blocks * _SITES_PER_BLOCK + place
 
     def forward(
         self,
@@ -200,18 +212,42 @@ class Block(nn.Module):
         """``(total_tokens, hidden_dim)`` to the same, or to the ``rows`` that are wanted."""
         site, dropout_p = self.site, self.dropout_p
         kept = x if rows is None else x[rows]
-        x = self.attention(
+        mixed = self.attention(
             *(x, cu_seqlens, max_seqlen, rng, site),
             norm=self.attention_norm if self.pre_norm else None,
             residual=kept,
             dropout_p=dropout_p,
             rows=rows,
         )
+        if not self.pre_norm:
+            mixed = self.attention_norm(mixed)
+        if self.convolution is not None:
+            convolved = self._convolved(x, kept, cu_seqlens, rng, rows)
+            mixed = mixed.lerp(convolved, self.convolution_share)
         if self.pre_norm:
             out: Tensor = self.feed_forward(
-                x, rng, site + 2, norm=self.feed_forward_norm, dropout_p=dropout_p
+                mixed, rng, site + 2, norm=self.feed_forward_norm, dropout_p=dropout_p
             )
             return out
-        x = self.feed_forward(self.attention_norm(x), rng, site + 2, dropout_p=dropout_p)
-        normed: Tensor = self.feed_forward_norm(x)
-        return normed
+        out = self.feed_forward_norm(self.feed_forward(mixed, rng, site + 2, dropout_p=dropout_p))
+        return out
+
+    def _convolved(
+        self,
+        x: Tensor,
+        kept: Tensor,
+        cu_seqlens: Tensor,
+        rng: Tensor | None,
+        rows: Tensor | None,
+    ) -> Tensor:
+        assert self.convolution is not None
+        convolved = self.convolution(self.attention_norm(x) if self.pre_norm else x, cu_seqlens)
+        added: Tensor = self.convolution_norm(
+            dropout_residual(
+                *(convolved if rows is None else convolved[rows], kept),
+                dropout_p=self.dropout_p if rng is not None else 0.0,
+                rng=rng,
+                site=self.convolution_site,
+            )
+        )
+        return added

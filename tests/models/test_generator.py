@@ -24,6 +24,8 @@ VARIANTS = [
     {"norm_place": "post", "activation": "relu"},
     {"norm": "rms", "activation": "swiglu", "ff_multiple": 1.5},
     {"normalize": True, "temperature": 0.1},
+    {"norm_place": "post", "convolution": 3},
+    {"norm_place": "pre", "convolution": 12, "convolution_share": 0.2},
 ]
 
 
@@ -32,7 +34,7 @@ def make_generator(**options):
     generator = Generator(config, NUM_ITEMS, seed=1)
     with torch.no_grad():
         for name, parameter in generator.named_parameters():
-            if name.endswith(("bias", "norm.weight")):  # not the identity they begin as
+            if name.endswith(("bias", "norm.weight", "taps")):  # not the identity they begin as
                 parameter.normal_(0.5, 0.5, generator=torch.Generator().manual_seed(len(name)))
     return generator
 
@@ -62,6 +64,35 @@ def test_no_token_sees_what_comes_after_it(options):
     whole = generator(pack([sequence]))
     part = generator(pack([sequence[:4]]))
     torch.testing.assert_close(whole[:4], part, atol=1e-5, rtol=1e-5)
+
+
+def test_the_convolution_has_its_share():
+    """All of it leaves nothing of attention, none of it nothing of the convolution."""
+    batch = pack(make_sequences())
+
+    def without(**options):
+        generator = make_generator(norm_place="post", num_blocks=1, **options)
+        with torch.no_grad():
+            generator.blocks[0].attention.out.weight.zero_()
+        return generator(batch)
+
+    def whole(**options):
+        return make_generator(norm_place="post", num_blocks=1, **options)(batch)
+
+    all_of_it = {"convolution": 3, "convolution_share": 1.0}
+    torch.testing.assert_close(without(**all_of_it), whole(**all_of_it))
+    half = {"convolution": 3, "convolution_share": 0.5}
+    assert not torch.allclose(without(**half), whole(**half), atol=1e-3)
+    assert not torch.allclose(whole(**half), whole(**all_of_it), atol=1e-3)
+    none_of_it = {"convolution": 3, "convolution_share": 0.0}
+    torch.testing.assert_close(whole(**none_of_it), whole())
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_last_tokens_alone_are_those_of_all(options):
+    generator, batch = make_generator(**options), pack(make_sequences())
+    expected = generator(batch)[batch.last_tokens()]
+    torch.testing.assert_close(generator(batch, last_only=True), expected, atol=1e-5, rtol=1e-5)
 
 
 def plain_padded_sasrec(generator, sequences, width):
@@ -108,8 +139,9 @@ def test_equals_a_plain_padded_sasrec(width):
     torch.testing.assert_close(actual[:, 1:], expected[:, 1:], atol=1e-5, rtol=1e-5)
 
 
-def test_gradients_reach_every_weight():
-    generator = make_generator(distance_bias=True)
+@pytest.mark.parametrize("norm_place", ["pre", "post"])
+def test_gradients_reach_every_weight(norm_place):
+    generator = make_generator(distance_bias=True, convolution=3, norm_place=norm_place)
     hidden = generator(pack(make_sequences()), rng=torch.tensor([3, 0]))
     generator.logits(hidden)[:, 1:].logsumexp(1).sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in generator.parameters())
@@ -140,12 +172,17 @@ def test_every_place_that_draws_has_a_site_of_its_own(monkeypatch):
         (generator_module, "dropout_residual"),
         (layers, "dense"),
         (layers, "varlen_attention"),
+        (layers, "dropout_residual"),
     )
     for module, name in drawing:
         monkeypatch.setattr(module, name, noted(getattr(module, name)))
     make_generator(num_blocks=3)(pack(make_sequences()), rng=torch.tensor([3, 0]))
     assert len(sites) == 1 + 3 * 3
-    assert len(set(sites)) == len(sites)
+    without = sorted(sites)
+    sites.clear()
+    make_generator(num_blocks=3, convolution=2)(pack(make_sequences()), rng=torch.tensor([3, 0]))
+    assert len(set(sites)) == len(sites) == len(without) + 3
+    assert sorted(sites)[: len(without)] == without
 
 
 def test_initial_weights_follow_the_seed():

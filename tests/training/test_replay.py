@@ -70,7 +70,7 @@ def test_what_does_not_fit_is_refused(lengths):
     "overrides",
     [
         (),
-        ("generator.positions=end", "generator.distance_bias=true"),
+        ("generator.positions=end", "generator.distance_bias=true", "generator.convolution=3"),
         ("precision=bf16",),
         ("generator.unseen_only=true", "generator.max_len=4", "pretrain_generator.token_budget=16"),
     ],

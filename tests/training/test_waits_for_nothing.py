@@ -34,6 +34,7 @@ STEPS = {
         0,
         ("generator.positions=end", "generator.distance_bias=true", "generator.normalize=true"),
     ),
+    "convolution": ("pretrain-generator", 0, ("generator.convolution=3",)),
     "unseen only": (
         "pretrain-generator",
         0,
