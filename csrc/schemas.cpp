@@ -46,6 +46,13 @@ MFGAN_OPS(MFGAN_NAMESPACE, m) {
       "Tensor? norm_bias, Tensor before, Tensor? rng, *, float eps, int activation, "
       "float dropout_p, int site) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
 
+  // x[t] + sum_d taps[d] x[t - d] within each session: x (total_tokens, width), taps (num_taps,
+  // width); backward gives the gradients of both.
+  m.def("causal_convolution(Tensor x, Tensor taps, Tensor cu_seqlens) -> Tensor");
+  m.def(
+      "causal_convolution_backward(Tensor grad_out, Tensor x, Tensor taps, Tensor cu_seqlens) "
+      "-> (Tensor grad_x, Tensor grad_taps)");
+
   // utilities (num_rows,), displayed sets laid end to end; offsets (num_sets + 1,) int64. Gives
   // (num_sets,), float32 or wider: log(1 + sum exp) with the option of no click, else log sum exp.
   m.def("choice_logsumexp(Tensor utilities, Tensor offsets, *, bool no_click) -> Tensor");

@@ -2,12 +2,14 @@
 
 from mfgan.ops.attention import varlen_attention
 from mfgan.ops.choice import choice_logsumexp
+from mfgan.ops.convolution import causal_convolution
 from mfgan.ops.dense import dense
 from mfgan.ops.dropout import dropout_residual
 from mfgan.ops.factor_score import factor_score
 from mfgan.ops.hide_seen import hide_seen
 
 __all__ = [
+    "causal_convolution",
     "choice_logsumexp",
     "dense",
     "dropout_residual",
