@@ -19,7 +19,7 @@ GENERATOR = {
     "norm_place": "post",
     "positions": "start",
     "distance_bias": False,
-    "convolution": 0,
+    "convolution": 10,
     "convolution_share": 0.7,
     "normalize": False,
     "temperature": 1.0,

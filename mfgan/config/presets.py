@@ -67,6 +67,7 @@ _TUNED = """
 hidden_dim = 128
 positions = "start"
 norm_place = "post"
+convolution = 10
 dropout = 0.3
 attention_dropout = 0.3
 unseen_only = true
