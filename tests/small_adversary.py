@@ -1,11 +1,13 @@
 """Settings of all stages small enough to train in a moment."""
 
 import torch
+from plain import PLAIN
 
 from mfgan.config import load_config
 from mfgan.training.stage import StageContext
 
 SMALL = (
+    *PLAIN,
     *("generator.hidden_dim=8", "generator.num_blocks=1", "generator.max_len=12", "threads=1"),
     *("discriminator.hidden_dim=8", "discriminator.max_history=6", "sample.positions=3"),
     *("sample.num_candidates=3", "pretrain_generator.epochs=2", "pretrain_generator.batch_size=16"),

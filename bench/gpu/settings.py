@@ -1,7 +1,8 @@
 """Settings of the models as plain objects: this machine may lack what ``mfgan.config`` needs.
 
 The names are those of ``GeneratorConfig``, ``DiscriminatorConfig`` and ``OptimizerConfig``; a test
-compares these values with the tuned preset's.
+compares these values with the tuned preset's generator and with the default discriminators, which
+are as long-sighted as the published ones.
 """
 
 from types import SimpleNamespace

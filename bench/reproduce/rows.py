@@ -81,26 +81,13 @@ DATA = {
             *("generator.normalize=true", "generator.temperature=0.07"),
             *("generator.factors=['attributes']", "pretrain_generator.epochs=16"),
             "pretrain_generator.optimizer.weight_decay=0.1",
-            "pretrain_discriminator.batch_size=64",
         ),
         ("attributes", "popularity", "co_occurrence"),
     ),
 }
-# Discriminators learn from candidates for users that the proposer has not seen, together, as what
-# is left to say after it; where training parts end, the generator then learns the ranking that they
-# correct, and stays near where it was. The control has the same passes and learning rate.
-_ADVERSARY = (
-    *("cross_fit.folds=2", "discriminator.hidden_dim=64", "discriminator.max_history=20"),
-    *("discriminator.dropout=0.5", "sample.num_candidates=32", "sample.positions=16"),
-    *("sample.exclude_target=false", "pretrain_discriminator.epochs=4"),
-    *("pretrain_discriminator.joint_weight=1", "pretrain_discriminator.own_weight=0"),
-    "pretrain_discriminator.optimizer.weight_decay=0.1",
-    *("adversarial.turns=4", "adversarial.discriminator_epochs=0", "adversarial.batch_size=64"),
-    *("adversarial.policy=top", "adversarial.num_samples=50", "adversarial.contexts=ends"),
-    *("adversarial.reward=calibrated", "adversarial.anchor_weight=1", "adversarial.mle_weight=0"),
-    "adversarial.generator_optimizer.learning_rate=2e-4",
-    "adversarial.generator_optimizer.average=0.99",
-)
+# Here factors learn by their sum alone. That each learns by itself as well, as in the preset, says
+# more of every factor and measures the same (docs/experiments.md).
+_TOGETHER = "pretrain_discriminator.own_weight=0"
 
 _ALONE = ("pretrain-generator",)
 _JUDGED = ("pretrain-discriminator", "adversarial")
@@ -156,7 +143,7 @@ def settings_of(row: Row, data: str) -> tuple[str, ...]:
         return row.settings
     found = DATA[data]
     judges = (_judged_by(found.judges),) if found.judges else ()
-    return (*_ADVERSARY, *judges, *found.settings, *row.settings)
+    return (_TOGETHER, *judges, *found.settings, *row.settings)
 
 
 def _judged_by(factors: Sequence[str]) -> str:

@@ -61,7 +61,9 @@ generator_optimizer = {kind = "adam", learning_rate = 1e-3, beta2 = 0.98, clip_n
 discriminator_optimizer = {kind = "adam", learning_rate = 1e-3, beta2 = 0.98, clip_norm = 0}
 """
 
-# The generator that measures best (docs/reproduction.md); all else is the defaults.
+# What measures best (docs/reproduction.md). Discriminators learn from candidates for users that the
+# proposer has not seen, together, as what is left to say after it; where training parts end, the
+# generator then learns the ranking that they correct, and stays near where it was.
 _TUNED = """
 [generator]
 hidden_dim = 128
@@ -77,6 +79,37 @@ epochs = 25
 batch_size = 64
 evaluate_every = 2
 optimizer = {learning_rate = 2e-3, warmup_steps = 100, decay = "cosine", average = 0.99}
+
+[cross_fit]
+folds = 2
+
+[discriminator]
+hidden_dim = 64
+dropout = 0.5
+max_history = 20
+
+[sample]
+num_candidates = 32
+positions = 16
+exclude_target = false
+
+[pretrain_discriminator]
+epochs = 4
+batch_size = 64
+joint_weight = 1.0
+optimizer = {weight_decay = 0.1}
+
+[adversarial]
+turns = 4
+discriminator_epochs = 0
+batch_size = 64
+policy = "top"
+num_samples = 50
+contexts = "ends"
+reward = "calibrated"
+anchor_weight = 1.0
+mle_weight = 0.0
+generator_optimizer = {learning_rate = 2e-4, average = 0.99}
 """
 
 TEXTS: dict[str, str] = {"tuned": _TUNED, "paper": _PAPER}

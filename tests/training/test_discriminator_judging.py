@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from made_scores import InMemoryDataset, random_dataset
+from plain import PLAIN
 
 from mfgan.config import DiscriminatorConfig, PretrainDiscriminatorConfig, SampleConfig, load_config
 from mfgan.data.batching import TrainingBatches
@@ -185,6 +186,7 @@ def alternating_dataset(num_users=300, num_items=60):
 def trained_on_colors(*settings):
     config = load_config(
         overrides=[
+            *PLAIN,
             *("generator.hidden_dim=8", "generator.max_len=10", "sample.positions=4"),
             *("sample.num_candidates=4", "discriminator.hidden_dim=8"),
             *("discriminator.max_history=3", "pretrain_discriminator.optimizer.learning_rate=0.02"),
@@ -226,7 +228,7 @@ def test_factors_that_learn_together_are_chosen_together():
 
 def test_something_must_be_learned():
     with pytest.raises(MfganError, match="own_weight, ranking_weight and joint_weight"):
-        load_config(overrides=["pretrain_discriminator.own_weight=0"])
+        load_config(overrides=[*PLAIN, "pretrain_discriminator.own_weight=0"])
 
 
 def test_each_factor_keeps_its_own_best_weights():

@@ -7,12 +7,16 @@ import sys
 import pytest
 import torch
 from made import made_dataset
+from plain import PLAIN
 
 from mfgan.config import load_config
 from mfgan.training.stage import StageContext
 from mfgan.training.stages import stage_class
 
-SMALL = ("generator.hidden_dim=16", "generator.max_len=12", "discriminator.hidden_dim=8")
+SMALL = (
+    *PLAIN,
+    *("generator.hidden_dim=16", "generator.max_len=12", "discriminator.hidden_dim=8"),
+)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from made import made_dataset
+from plain import PLAIN
 
 from mfgan.config import load_config
 from mfgan.console import Reporter
@@ -15,6 +16,7 @@ from mfgan.training.stage import StageContext
 from mfgan.training.stages import stage_class
 
 SMALL = (
+    *PLAIN,
     *("generator.hidden_dim=8", "generator.max_len=12", "generator.dropout=0.3"),
     *("generator.attention_dropout=0.3", "generator.init_scale=0.5"),
     *("pretrain_generator.token_budget=40", "pretrain_generator.epochs=2", "cuda_graph=true"),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from made import made_dataset
+from plain import PLAIN
 from safetensors.torch import load_file
 
 from mfgan.config import load_config
@@ -25,6 +26,7 @@ from mfgan.training.stage import StageContext
 from mfgan.training.stages.pretrain_generator import ContinueMleStage, PretrainGeneratorStage
 
 SMALL = [
+    *PLAIN,
     *("generator.hidden_dim=8", "generator.max_len=10", "generator.dropout=0.3", "threads=1"),
     *("pretrain_generator.batch_size=16", "pretrain_generator.epochs=4"),
     *("adversarial.turns=2", "adversarial.generator_epochs=1", "adversarial.batch_size=16"),

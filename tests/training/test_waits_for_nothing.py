@@ -9,6 +9,7 @@ from importlib import import_module
 import pytest
 import torch
 from made import made_dataset
+from plain import PLAIN
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -18,7 +19,10 @@ from mfgan.training.stage import StageContext
 from mfgan.training.stages import stage_class
 
 META = torch.device("meta")
-SMALL = ("generator.hidden_dim=8", "generator.max_len=12", "discriminator.hidden_dim=8")
+SMALL = (
+    *PLAIN,
+    *("generator.hidden_dim=8", "generator.max_len=12", "discriminator.hidden_dim=8"),
+)
 STEPS = {
     "softmax": ("pretrain-generator", 0, ()),
     "smoothed": (
