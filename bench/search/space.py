@@ -29,10 +29,10 @@ _GENERATOR: dict[str, BaseDistribution] = {
     "normalize": CategoricalDistribution([False, True]),
     "temperature": FloatDistribution(0.03, 1.0, log=True),
 }
+# No label smoothing: it cannot be had with probabilities over unseen items alone.
 _TRAINING: dict[str, BaseDistribution] = {
     "batch_size": CategoricalDistribution([32, 64, 128, 256]),
     "history": CategoricalDistribution(["last", "windows"]),
-    "label_smoothing": FloatDistribution(0.0, 0.3, step=0.05),
 }
 _OPTIMIZER: dict[str, BaseDistribution] = {
     "learning_rate": FloatDistribution(5e-4, 8e-3, log=True),

@@ -8,7 +8,7 @@ from bench.reproduce.rows import Data
 from bench.search import trial as trials
 from bench.search.space import SPACE, point_of
 from bench.search.table import table
-from bench.search.trial import SETTINGS, enqueue, requeue_lost, run_trial
+from bench.search.trial import DRAWN, SETTINGS, config_of, enqueue, requeue_lost, run_trial
 from mfgan.config import load_config
 from mfgan.data.prepare import prepare
 from mfgan.errors import MfganError
@@ -91,6 +91,15 @@ def test_a_trial_that_still_trains_is_left_alone(study, tmp_path):
         requeue_lost(study, "small", tmp_path)
     (trial,) = study.trials
     assert trial.state == optuna.trial.TrialState.RUNNING
+
+
+def test_every_point_can_be_trained(study):
+    for _ in range(60):
+        trial = study.ask(SPACE)
+        trial.set_user_attr(DRAWN, True)
+        trial.set_user_attr(SETTINGS, [])
+        config = config_of(trial, "small")
+        assert config.generator.norm == trial.params["generator.norm"]
 
 
 def test_an_unknown_setting_is_named(study):
