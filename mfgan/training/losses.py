@@ -135,8 +135,11 @@ def _asks(hidden: Tensor) -> bool:
 
 def _chunks(hidden: Tensor, row_elements: int) -> list[slice]:
     elements = _CHUNK_ELEMENTS if hidden.device.type == "cpu" else _GPU_CHUNK_ELEMENTS
-    size = max(1, elements // max(1, row_elements))
-    return [slice(start, start + size) for start in range(0, hidden.shape[0], size)]
+    most = max(1, elements // max(1, row_elements))
+    # As equal as can be: products of a few rows left over may depend on the number of threads.
+    count = -(-hidden.shape[0] // most)
+    size = -(-hidden.shape[0] // max(1, count))
+    return [slice(start, start + size) for start in range(0, hidden.shape[0], max(1, size))]
 
 
 def _exact_log(
