@@ -85,8 +85,8 @@ DATA = {
         ("attributes", "popularity", "co_occurrence"),
     ),
 }
-# Here factors learn by their sum alone. That each learns by itself as well, as in the preset, says
-# more of every factor and measures the same (docs/experiments.md).
+# Here factors learn by their sum alone. That each learns by itself as well, as in the preset,
+# corrects the ranking as well (docs/experiments.md).
 _TOGETHER = "pretrain_discriminator.own_weight=0"
 
 _ALONE = ("pretrain-generator",)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from mfgan.data.batch import JaggedBatch
 from mfgan.errors import MfganError
 from mfgan.models.seen import Seen
-from mfgan.training.chunks import logits_at_once
+from mfgan.training.chunks import even_chunks, logits_at_once
 from mfgan.training.draws import Draws, exponential, uniform
 
 Method = Literal["multinomial", "gumbel", "top"]
@@ -95,21 +95,20 @@ def draw_candidates(
         raise MfganError(
             f"candidates: {count} a position need more items than the {left} that may be drawn"
         )
-    rows = max(1, logits_at_once(hidden.device) // num_items)
     # Whole blocks of items: what is added has no probability.
     items = F.pad(item_table.detach()[1:], (0, 0, 0, -num_items % _BLOCK))
     parts = [
         _draw(
-            hidden[start : start + rows].detach() @ items.T,
+            hidden[rows].detach() @ items.T,
             num_items,
             count,
             method,
             rng,
-            start,
-            None if exclude is None else exclude[start : start + rows, None] - 1,
+            rows.start,
+            None if exclude is None else exclude[rows, None] - 1,
             seen,
         )
-        for start in range(0, len(hidden), rows)
+        for rows in even_chunks(len(hidden), logits_at_once(hidden.device) // num_items)
     ]
     if not parts:
         empty = hidden.new_empty(0, count)

@@ -9,3 +9,13 @@ _ON_GPU = 1 << 26  # enough to keep a GPU busy with one launch
 def logits_at_once(device: torch.device) -> int:
     """Logits of all items for a few positions: how many numbers a block of them has."""
     return _ON_CPU if device.type == "cpu" else _ON_GPU
+
+
+def even_chunks(num_rows: int, most: int) -> list[slice]:
+    """Rows in as few parts of at most ``most`` as hold them, all about equally long.
+
+    Matrix products of a few rows left over may depend on the number of threads.
+    """
+    count = max(1, -(-num_rows // max(1, most)))
+    size = max(1, -(-num_rows // count))
+    return [slice(first, min(first + size, num_rows)) for first in range(0, num_rows, size)]

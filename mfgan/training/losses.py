@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from mfgan.training.chunks import even_chunks
+
 if TYPE_CHECKING:
     from mfgan.models.seen import Seen
 
@@ -135,11 +137,7 @@ def _asks(hidden: Tensor) -> bool:
 
 def _chunks(hidden: Tensor, row_elements: int) -> list[slice]:
     elements = _CHUNK_ELEMENTS if hidden.device.type == "cpu" else _GPU_CHUNK_ELEMENTS
-    most = max(1, elements // max(1, row_elements))
-    # As equal as can be: products of a few rows left over may depend on the number of threads.
-    count = -(-hidden.shape[0] // most)
-    size = -(-hidden.shape[0] // max(1, count))
-    return [slice(start, start + size) for start in range(0, hidden.shape[0], max(1, size))]
+    return even_chunks(hidden.shape[0], elements // max(1, row_elements))
 
 
 def _exact_log(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mfgan.models.seen import Seen
-from mfgan.training.chunks import logits_at_once
+from mfgan.training.chunks import even_chunks, logits_at_once
 
 # No probability is left of such a logit, and unlike infinity it may be multiplied by that.
 _HIDDEN = -1e4
@@ -92,9 +92,8 @@ class _PolicyLoss(torch.autograd.Function):
         # Sums over positions: loss, negative log-likelihood, entropy, divergence.
         sums = torch.zeros(4, dtype=hidden.dtype, device=hidden.device)
         items = item_table[1:]
-        rows = max(1, logits_at_once(hidden.device) // max(1, len(items)))
-        for start in range(0, len(hidden), rows):
-            part = slice(start, start + rows)
+        most = logits_at_once(hidden.device) // max(1, len(items))
+        for part in even_chunks(len(hidden), most):
             grad = _chunk(hidden[part], items, terms, part, sums)
             if grad_hidden is not None and grad_table is not None:
                 torch.mm(grad, items, out=grad_hidden[part])
