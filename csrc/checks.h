@@ -84,6 +84,15 @@ inline void check_dropout_input(const char* op, const Tensor& x,
   check_same_device(op, "residual", *residual, x);
 }
 
+// The tensor of bounds alone; what they say is check_session_bounds'.
+inline void check_cu_seqlens(const char* op, const Tensor& cu_seqlens, const Tensor& like) {
+  MFGAN_CHECK(cu_seqlens.dim() == 1 && cu_seqlens.size(0) >= 1, op,
+              ": cu_seqlens must be (num_sessions + 1,), got ", shape_of(cu_seqlens));
+  MFGAN_CHECK(cu_seqlens.scalar_type() == ScalarType::Int, op, ": cu_seqlens must be int32");
+  MFGAN_CHECK(cu_seqlens.is_contiguous(), op, ": cu_seqlens must be contiguous");
+  check_same_device(op, "cu_seqlens", cu_seqlens, like);
+}
+
 // q, k, v (total_tokens, num_heads, head_dim) of one floating type, cu_seqlens (num_sessions + 1,).
 inline void check_packed_qkv(const char* op, const Tensor& q, const Tensor& k, const Tensor& v,
                              const Tensor& cu_seqlens) {
@@ -97,13 +106,28 @@ inline void check_packed_qkv(const char* op, const Tensor& q, const Tensor& k, c
               ": q must be float32, float64, bfloat16 or float16");
   MFGAN_CHECK(k.scalar_type() == q.scalar_type() && v.scalar_type() == q.scalar_type(), op,
               ": q, k and v must share one dtype");
-  MFGAN_CHECK(cu_seqlens.dim() == 1 && cu_seqlens.size(0) >= 1, op,
-              ": cu_seqlens must be (num_sessions + 1,), got ", shape_of(cu_seqlens));
-  MFGAN_CHECK(cu_seqlens.scalar_type() == ScalarType::Int, op, ": cu_seqlens must be int32");
-  MFGAN_CHECK(cu_seqlens.is_contiguous(), op, ": cu_seqlens must be contiguous");
+  check_cu_seqlens(op, cu_seqlens, q);
   check_same_device(op, "k", k, q);
   check_same_device(op, "v", v, q);
-  check_same_device(op, "cu_seqlens", cu_seqlens, q);
+}
+
+// x (total_tokens, width) and taps (num_taps, width) of one floating type.
+inline void check_convolution(const char* op, const Tensor& x, const Tensor& taps,
+                              const Tensor& cu_seqlens) {
+  MFGAN_CHECK(x.dim() == 2, op, ": x must be (total_tokens, width), got ", shape_of(x));
+  MFGAN_CHECK(is_floating(x.scalar_type()), op,
+              ": x must be float32, float64, bfloat16 or float16");
+  MFGAN_CHECK(taps.dim() == 2 && taps.size(0) > 0 && taps.size(1) == x.size(1), op,
+              ": taps must be (num_taps, width) with width ", x.size(1), ", got ", shape_of(taps));
+  MFGAN_CHECK(taps.scalar_type() == x.scalar_type(), op, ": taps must have the dtype of x");
+  check_same_device(op, "taps", taps, x);
+  check_cu_seqlens(op, cu_seqlens, x);
+}
+
+inline void check_convolution_grad(const char* op, const Tensor& grad_out, const Tensor& x) {
+  MFGAN_CHECK(same_shape(grad_out, x) && grad_out.scalar_type() == x.scalar_type(), op,
+              ": grad_out must be as x, got ", shape_of(grad_out));
+  check_same_device(op, "grad_out", grad_out, x);
 }
 
 inline void check_distance_bias(const char* op, const Tensor& bias, const Tensor& q) {

@@ -49,7 +49,7 @@ def describe(device: str) -> dict[str, object]:
 def kernels(device: str) -> dict[str, bool]:
     """For each operator, whether a compiled kernel serves on a device."""
     kind = device.partition(":")[0]
-    names = ("varlen_attention", "factor_score", "dropout_residual")
+    names = ("varlen_attention", "factor_score", "dropout_residual", "causal_convolution")
     return {name: kind in library.devices(name) for name in names}
 
 

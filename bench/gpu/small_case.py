@@ -7,7 +7,7 @@ import torch
 from bench.gpu.machine import kernels
 from bench.plain_score import make_tower
 from bench.score_input import draw_items, kernel_scores
-from mfgan.ops import dropout_residual, varlen_attention
+from mfgan.ops import causal_convolution, dropout_residual, varlen_attention
 
 
 def main(device_name: str = "cuda") -> int:
@@ -15,7 +15,7 @@ def main(device_name: str = "cuda") -> int:
     device = torch.device(device_name)
     rng = torch.tensor([1, 2], device=device)
     numbers = [_attention(device, rng, dtype) for dtype in (torch.bfloat16, torch.float32)]
-    numbers += [_dropout(device, rng), _score(device, rng)]
+    numbers += [_dropout(device, rng), _convolution(device), _score(device, rng)]
     for name, kernel in kernels(device_name).items():
         print(f"{name}: {'kernel' if kernel else 'no kernel here, plain PyTorch'}")
     fine = all(bool(x.isfinite().all()) for x in numbers)
@@ -43,6 +43,14 @@ def _dropout(device: torch.device, rng: torch.Tensor) -> torch.Tensor:
     x = torch.randn(33, 50, device=device, requires_grad=True)
     out = dropout_residual(x, x, dropout_p=0.2, rng=rng, site=3)
     return torch.autograd.grad(out.sum(), x)[0]
+
+
+def _convolution(device: torch.device) -> torch.Tensor:
+    x = torch.randn(70, 50, device=device, requires_grad=True)
+    taps = torch.randn(10, 50, device=device, requires_grad=True)
+    bounds = torch.tensor([0, 3, 3, 70], device=device, dtype=torch.int32)
+    grads = torch.autograd.grad(causal_convolution(x, taps, bounds).sum(), (x, taps))
+    return torch.cat([g.flatten() for g in grads])
 
 
 def _score(device: torch.device, rng: torch.Tensor) -> torch.Tensor:

@@ -14,21 +14,6 @@ constexpr int64_t kElementsPerThread = 16384;
 constexpr int64_t kColumns = 32;  // of the taps' gradient, summed by one thread
 constexpr int64_t kTokens = 256;  // summed by themselves first, so that sums of many stay exact
 
-void check_convolution(const char* op, const Tensor& x, const Tensor& taps,
-                       const Tensor& cu_seqlens) {
-  MFGAN_CHECK(x.dim() == 2, op, ": x must be (total_tokens, width), got ", shape_of(x));
-  MFGAN_CHECK(is_floating(x.scalar_type()), op,
-              ": x must be float32, float64, bfloat16 or float16");
-  MFGAN_CHECK(taps.dim() == 2 && taps.size(0) > 0 && taps.size(1) == x.size(1), op,
-              ": taps must be (num_taps, width) with width ", x.size(1), ", got ", shape_of(taps));
-  MFGAN_CHECK(taps.scalar_type() == x.scalar_type(), op, ": taps must have the dtype of x");
-  MFGAN_CHECK(cu_seqlens.dim() == 1 && cu_seqlens.size(0) >= 1 &&
-                  cu_seqlens.scalar_type() == ScalarType::Int && cu_seqlens.is_contiguous(),
-              op, ": cu_seqlens must be (num_sessions + 1,), contiguous, int32");
-  check_same_device(op, "taps", taps, x);
-  check_same_device(op, "cu_seqlens", cu_seqlens, x);
-}
-
 struct Sessions {
   const int32_t* bounds;
   int64_t count;
@@ -131,9 +116,7 @@ std::tuple<Tensor, Tensor> causal_convolution_backward(Tensor grad_out, Tensor x
                                                        Tensor cu_seqlens) {
   const char* op = "causal_convolution_backward";
   check_convolution(op, x, taps, cu_seqlens);
-  MFGAN_CHECK(same_shape(grad_out, x) && grad_out.scalar_type() == x.scalar_type(), op,
-              ": grad_out must be as x, got ", shape_of(grad_out));
-  check_same_device(op, "grad_out", grad_out, x);
+  check_convolution_grad(op, grad_out, x);
   const int64_t tokens = x.size(0), width = x.size(1), num_taps = taps.size(0);
   const Sessions sessions(op, cu_seqlens, tokens);
   const Tensor from = torch::stable::contiguous(x), grads = torch::stable::contiguous(grad_out);

@@ -66,9 +66,7 @@ void hide_seen(Tensor scores, Tensor tokens, Tensor kept, Tensor items, Tensor c
               ": scores must be float32, float64, bfloat16 or float16");
   MFGAN_CHECK(scores.size(1) == 0 || scores.stride(1) == 1, kOp,
               ": rows of scores must be contiguous");
-  MFGAN_CHECK(cu_seqlens.dim() == 1 && cu_seqlens.size(0) >= 1 &&
-                  cu_seqlens.scalar_type() == ScalarType::Int && cu_seqlens.is_contiguous(),
-              kOp, ": cu_seqlens must be (num_sessions + 1,), contiguous, int32");
+  check_cu_seqlens(kOp, cu_seqlens, scores);
   const int64_t rows = scores.size(0), columns = scores.size(1);
   const int64_t num_sessions = cu_seqlens.size(0) - 1;
   check_index("tokens", tokens, rows, scores);

@@ -4,6 +4,7 @@
 
 #include "checks.h"
 #include "cuda/registration.h"
+#include "cuda/with_value.h"
 #include "kernels/dropout.cuh"
 
 namespace mfgan::gpu {
@@ -15,7 +16,7 @@ constexpr int64_t kMostBlocks = 1 << 14;
 
 template <typename Value>
 void launch(const DropoutParams& p, bool aligned, cudaStream_t stream) {
-  constexpr int kWide = 16 / static_cast<int>(sizeof(Value));
+  constexpr int kWide = kWidest<Value>;
   const bool wide = aligned && p.num_columns % kWide == 0;
   const int64_t parts = p.num_rows * p.num_columns / (wide ? kWide : 1);
   const int64_t blocks = std::min((parts + kThreads - 1) / kThreads, kMostBlocks);
@@ -51,15 +52,8 @@ Tensor run(const char* op, const Tensor& x, const std::optional<Tensor>& residua
   p.drop_threshold = drop_threshold(dropout_p);
   p.keep_scale = static_cast<float>(1 / (1 - dropout_p));
   p.site = site;
-  const auto on_16_bytes = [](const void* at) { return reinterpret_cast<uintptr_t>(at) % 16 == 0; };
-  const bool aligned = on_16_bytes(p.x) && on_16_bytes(p.residual) && on_16_bytes(p.out);
-  if (type == ScalarType::BFloat16) {
-    launch<simt::bf16>(p, aligned, stream_of(x));
-  } else if (type == ScalarType::Half) {
-    launch<simt::half>(p, aligned, stream_of(x));
-  } else {
-    launch<float>(p, aligned, stream_of(x));
-  }
+  const bool aligned = all_aligned({p.x, p.residual, p.out});
+  with_value(type, [&](auto value) { launch<decltype(value)>(p, aligned, stream_of(x)); });
   MFGAN_CHECK_LAUNCH();
   return out;
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "kernels/wide_values.h"
 #include "rng.h"
 #include "simt/simt.h"
 
@@ -19,15 +20,10 @@ struct DropoutParams {
   int64_t site;
 };
 
-template <typename Value, int kWidth>
-struct alignas(sizeof(Value) * kWidth) DropoutValues {
-  Value x[kWidth];
-};
-
 // kWidth neighbours of one row are a thread's; the grid may be capped.
 template <typename Value, int kWidth>
 __global__ void dropout_residual(DropoutParams p) {
-  using Part = DropoutValues<Value, kWidth>;
+  using Part = WideValues<Value, kWidth>;
   const uint64_t place = place_key(p.rng[0], p.rng[1], p.site);
   const int64_t parts_of_row = p.num_columns / kWidth, num_parts = p.num_rows * parts_of_row;
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;

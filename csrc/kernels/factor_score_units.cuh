@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/factor_score_params.h"
+#include "kernels/sessions.cuh"
 #include "kernels/softmax.cuh"
 
 namespace mfgan::gpu {
@@ -22,16 +23,8 @@ struct TokenBounds {
 
 // The session of a token.
 __device__ __forceinline__ TokenBounds session_around(const ScoreParams& p, int64_t token) {
-  int low = 0, high = p.num_sessions;  // cu_seqlens[low] <= token < cu_seqlens[high]
-  while (high - low > 1) {
-    const int middle = (low + high) / 2;
-    if (p.cu_seqlens[middle] <= token) {
-      low = middle;
-    } else {
-      high = middle;
-    }
-  }
-  return {p.cu_seqlens[low], p.cu_seqlens[high]};
+  const int32_t* bounds = p.cu_seqlens + session_of(p.cu_seqlens, p.num_sessions, token);
+  return {bounds[0], bounds[1]};
 }
 
 __device__ __forceinline__ int history_of(const ScoreParams& p, int64_t token) {

@@ -26,6 +26,7 @@ FORWARD = "kernels/attention_forward.cuh"
 BACKWARD = "kernels/attention_backward.cuh"
 TILE = "kernels/attention_tile.cuh"
 VALUES, RACES, ADDRESSES = "attention_none", "attention_thread", "attention_address"
+CONVOLUTION, TAPS = "kernels/convolution.cuh", "convolution_none"
 PLAIN, SKEWED = ("forward", "lazy"), ("skewed", "eager")
 BUGS = {
     "no barrier before a tile is overwritten": Bug(
@@ -141,6 +142,32 @@ BUGS = {
         "if (key >= num_keys - 1 ||",
         "factor_score_none",
         ("forward", "lazy"),
+    ),
+    "taps that reach into the session before": Bug(
+        CONVOLUTION, "token - walk.begin() + 1 :", "token - walk.begin() + 2 :", TAPS, PLAIN
+    ),
+    "taps that reach out of their session's end": Bug(
+        CONVOLUTION, "walk.end() - token;", "walk.end() - token + 1;", TAPS, PLAIN
+    ),
+    "rows past the last token": Bug(
+        CONVOLUTION,
+        "token >= 0 && token < p.total_tokens;",
+        "token >= 0;",
+        "convolution_address",
+        PLAIN,
+    ),
+    "a run's rows past the last token": Bug(
+        CONVOLUTION,
+        "if (token >= p.total_tokens) continue;",
+        "",
+        "convolution_address",
+        PLAIN,
+    ),
+    "the taps' gradient forgets what came before a chunk": Bug(
+        CONVOLUTION, "seen[j] = value_at(first - 1", "seen[j] = value_at(-1", TAPS, PLAIN
+    ),
+    "a session that is not left": Bug(
+        CONVOLUTION, "cu_seqlens[session + 1] <= token) ++session", "false) ++session", TAPS, PLAIN
     ),
 }  # fmt: skip
 

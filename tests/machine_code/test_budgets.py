@@ -75,7 +75,16 @@ def factor_score(instructions, *, narrow_keys):
     }
 
 
-# For dropout the values of a part stand in place of the head size.
+def convolution(value, *, wide, registers):
+    """Some columns a thread, or one; five blocks of four warps are on a multiprocessor at 96."""
+    return {
+        f"convolve {value}": Budget({wide: registers}, WIDE | {"FFMA"}),
+        f"convolve {value} alone": Budget({1: 48}, frozenset({"LDG", "STG", "FFMA"})),
+        f"convolution_tap_grads {value}": Budget({NO_SIZE: 40}, frozenset({"LDG", "STG", "FFMA"})),
+    }
+
+
+# For dropout and the convolution the values of a part stand in place of the head size.
 BUDGETS = {
     "attention_bf16": attention(TENSOR_CORES),
     "attention_fp16": attention(TENSOR_CORES),
@@ -85,6 +94,12 @@ BUDGETS = {
     "factor_score_fp16": factor_score(TENSOR_CORES, narrow_keys=168),
     "factor_score_tf32": factor_score(TENSOR_CORES, narrow_keys=200),
     "factor_score_exact": factor_score(PLAIN, narrow_keys=200),
+    "convolution": {
+        **convolution("float", wide=4, registers=64),
+        **convolution("__nv_bfloat16", wide=8, registers=96),
+        **convolution("__half", wide=8, registers=96),
+        "sum_parts": Budget({NO_SIZE: 32}, frozenset({"FADD", "LDG"})),
+    },
     "dropout": {
         "dropout_residual float": Budget({4: 32}, WIDE),
         "dropout_residual float alone": Budget({1: 32}, frozenset({"LDG", "STG"})),
@@ -111,11 +126,11 @@ def kernel_of(symbol, architecture):
     """From a mangled name: `_ZN5mfgan3gpu18attention_grad_keyI...Li128ELi4ELi16EEE...`."""
     length, rest = re.match(r"_ZN5mfgan3gpuL?(\d+)(.*)", symbol).groups()
     name, rest = rest[: int(length)], rest[int(length) :]
-    sizes = tuple(map(int, re.findall(r"Li(\d+)E", rest)))
+    sizes = tuple(int(x.replace("n", "-")) for x in re.findall(r"Li(n?\d+)E", rest))
     if keys := re.search(r"TokenKeys|DistanceKeys", rest):
         name += f" {keys[0]}"
-    if value := re.match(r"I(?:f|\d+(__nv_bfloat16|__half))Li", rest):
-        name += f" {value[1] or 'float'}" + (" alone" if sizes[0] == 1 else "")
+    if value := re.match(r"I(?:f|\d+(__nv_bfloat16|__half))(Li|E)", rest):
+        name += f" {value[1] or 'float'}" + (" alone" if sizes[:1] == (1,) else "")
     return Kernel(name, sizes, architecture)
 
 

@@ -42,6 +42,16 @@ def dropout(dtype):
     return call, [floats(5, 8, dtype=dtype)], (5, 8), dtype
 
 
+def convolution(dtype):
+    bounds = integers(4, dtype=torch.int32)
+
+    def call(x, taps):
+        out = OPS.causal_convolution.default(x, taps, bounds)
+        return out, *OPS.causal_convolution_backward.default(out, x, taps, bounds)
+
+    return call, [floats(30, 8, dtype=dtype), floats(3, 8, dtype=dtype)], (30, 8), dtype
+
+
 def choice(dtype):
     offsets = integers(4)
 
@@ -74,6 +84,7 @@ def score(dtype):
     [
         ("varlen_attention", attention),
         ("dropout_residual", dropout),
+        ("causal_convolution", convolution),
         ("choice_logsumexp", choice),
         ("factor_score", score),
     ],

@@ -7,7 +7,7 @@ import torch
 from score_inputs import make_inputs
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mfgan.ops import dropout_residual, factor_score, varlen_attention
+from mfgan.ops import causal_convolution, dropout_residual, factor_score, varlen_attention
 
 
 def there(*shape, dtype):
@@ -24,6 +24,11 @@ def drop(dtype):
     return dropout_residual(x, x, dropout_p=0.5, rng=rng, site=0)
 
 
+def convolve(dtype):
+    x, taps = there(5, 4, dtype=dtype), there(3, 4, dtype=dtype)
+    return causal_convolution(x, taps, there(3, dtype=torch.int32))
+
+
 def score(dtype):
     inputs = make_inputs([3, 2])
     floats = [there(*x.shape, dtype=dtype) for x in inputs.floats]
@@ -33,6 +38,7 @@ def score(dtype):
 
 OPERATORS = {
     "attention": (attend, "reference.varlen_attention"),
+    "convolution": (convolve, "reference_convolution.causal_convolution"),
     "dropout": (drop, "reference.dropout_residual"),
     "factor_score": (score, "reference_score.factor_score"),
 }
