@@ -96,10 +96,33 @@ def test_factors_with_nothing_to_say_change_nothing(dataset):
     stage = AdversarialStage(context)
     assert stage._fitted.tolist() == [0.0] * len(stage.discriminators.factor_names)
     assert said == [
-        "adversarial: on validation items no factor says more than chance; no item earns a reward"
+        "adversarial: on validation items no factor says more than chance; no item earns a "
+        "reward, and the generator stays as it is"
     ]
     stage.step(stage.batches(0)[0], epoch=0, step=0).loss.backward()
     assert float(stage.generator.item_embedding.grad.abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("setting", "passes"),
+    [
+        ("adversarial.discriminator_epochs=0", 0),
+        ("adversarial.discriminator_epochs=1", 4),
+        ("adversarial.entropy_weight=0.1", 2),
+    ],
+)
+def test_where_no_pass_would_teach_anything_there_is_none(
+    dataset, tmp_path, monkeypatch, setting, passes
+):
+    monkeypatch.setattr(calibration, "_SURE", torch.inf)
+    config = small(*AT_ENDS, CALIBRATED, "adversarial.discriminator_epochs=0", setting)
+    run = None
+    for stage in ("pretrain-generator", "pretrain-discriminator", "adversarial"):
+        run = train(dataset, tmp_path / "run", config, stage=stage, resume=run is not None)
+    assert run.store("adversarial").progress().epoch == passes
+    if passes == 0:
+        before, after = (run.generator(stage) for stage in ("pretrain-generator", "adversarial"))
+        assert torch.equal(before.item_embedding, after.item_embedding)
 
 
 def test_calibrated_rewards_need_validation_items():

@@ -83,8 +83,14 @@ class AdversarialStage(TrainingStage):
 
     @property
     def num_epochs(self) -> int:
-        """Passes of both over all turns."""
-        return self._policy.turns * self._epochs_a_turn
+        """Passes of both over all turns; none where none would teach anything."""
+        return 0 if self._nothing_to_learn else self._policy.turns * self._epochs_a_turn
+
+    @property
+    def _nothing_to_learn(self) -> bool:
+        policy = self._policy
+        others = policy.mle_weight or policy.entropy_weight or policy.discriminator_epochs
+        return self._fitted is not None and not self._fitted.any() and not others
 
     @property
     def _epochs_a_turn(self) -> int:
@@ -262,7 +268,7 @@ class AdversarialStage(TrainingStage):
         if not weights.any():
             self.context.reporter.note(
                 "adversarial: on validation items no factor says more than chance; no item earns a "
-                "reward"
+                "reward, and the generator stays as it is"
             )
         return weights.float().to(self.context.device)
 
