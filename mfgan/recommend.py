@@ -47,6 +47,21 @@ class Session:
     unknown: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Proposals:
+    """The generator's own best unseen items, as the discriminators re-rank them.
+
+    Args:
+        hidden: ``(num_sessions, hidden_dim)``, its states after each session.
+        logits: ``(num_sessions, top_k)`` of its best, minus infinity where too few are unseen.
+        items: ``(num_sessions, top_k)`` int64 item_idx.
+    """
+
+    hidden: Tensor
+    logits: Tensor
+    items: Tensor
+
+
 class Recommender:
     """Recommends with a trained run. Items that a history holds are never recommended again.
 
@@ -82,8 +97,8 @@ class Recommender:
         self.dataset: PreparedDataset = self.run.dataset
         generator = self.run.generator(stage).to(device).eval()
         self._device = torch.device(device)
-        self._alone = GeneratorScorer(generator, device=device)
-        self._score: Scorer = self._alone
+        self.generator = generator
+        self._score: Scorer = GeneratorScorer(generator, device=device)
         if with_discriminators:
             self._score = self._corrected(generator, stage, device)
         self._max_len: int = generator.config.max_len
@@ -172,15 +187,13 @@ class Recommender:
         return pl.concat(parts)
 
     @torch.inference_mode()
-    def best(self, sessions: Sequence[Session], top_k: int) -> tuple[Tensor, Tensor]:
-        """The generator's own best unseen items, as the discriminators re-rank them.
-
-        Returns:
-            Logits and int64 item_idx, ``(num_sessions, top_k)`` each, as ``best_unseen`` has them.
-        """
+    def propose(self, sessions: Sequence[Session], top_k: int) -> Proposals:
+        """What the generator would recommend by itself, however the run ranks."""
         histories = [session.items for session in sessions]
         batch = JaggedBatch.from_sequences(histories, max_len=self._max_len).to(self._device)
-        return best_unseen(self._alone(batch).float(), batch, top_k)
+        hidden = self.generator(batch, last_only=True)
+        scores = hidden @ self.generator.item_table.T
+        return Proposals(hidden, *best_unseen(scores.float(), batch, top_k))
 
     @torch.inference_mode()
     def _block(self, sessions: Sequence[Session], k: int) -> pl.DataFrame:

@@ -5,6 +5,8 @@ import json
 import torch
 
 from mfgan.config import DiscriminatorConfig, GeneratorConfig, RunConfig
+from mfgan.files import write_json
+from mfgan.models.correction import CALIBRATION_FILE, Correction, FactorCorrection
 from mfgan.models.discriminator import Discriminators
 from mfgan.models.generator import Generator
 from mfgan.training.checkpoint import Best, Progress
@@ -14,25 +16,38 @@ CONFIG = RunConfig(
     generator=GeneratorConfig(hidden_dim=8, max_len=10, init_scale=1.0),
     discriminator=DiscriminatorConfig(hidden_dim=8, max_history=6, sharpness=2.0),
 )
+WEIGHTS = (0.5, 2.0, -1.0, 0.3, 1.0, 0.25)  # of the factors, where a run is calibrated
 ALL_STAGES = ("pretrain-generator", "pretrain-discriminator", "adversarial")
 
 
-def finished_run(path, dataset, *, stages=ALL_STAGES, seed=0):
+def finished_run(path, dataset, *, stages=ALL_STAGES, seed=0, config=CONFIG):
     """Make a run directory; every stage has weights of its own, drawn from the seed."""
-    run = Run.create(path, dataset, CONFIG, None)
+    run = Run.create(path, dataset, config, None)
+    factors = [dataset.factor(name) for name in dataset.factor_names]
     for place, stage in enumerate(stages):
         models = {}
         if stage != "pretrain-discriminator":
             models["generator"] = Generator(
-                CONFIG.generator, dataset.num_items, seed=10 * seed + place
+                config.generator, dataset.num_items, factors=factors, seed=10 * seed + place
             )
         if stage in ("pretrain-discriminator", "adversarial"):
-            factors = [dataset.factor(name) for name in dataset.factor_names]
-            judges = Discriminators(CONFIG.discriminator, factors, seed=10 * seed + place)
+            judges = Discriminators(config.discriminator, factors, seed=10 * seed + place)
             judges.head_weight.data.mul_(50)  # otherwise every judgement is near a coin's toss
             models["discriminators"] = judges
         _save(run, stage, models)
         _log(run, stage)
+    return run
+
+
+def calibrated(run):
+    """The run with a calibration of known weights, whose chances are ``sigmoid(y)`` as they are."""
+    names = run.discriminators().factor_names
+    parts = zip(names, WEIGHTS, strict=False)
+    factors = tuple(FactorCorrection(name, b, 0.1, 1.0, 0.0, 0.01, 0.02) for name, b in parts)
+    directory = run.stage_directory("calibrate")
+    directory.mkdir(parents=True)
+    write_json(directory / CALIBRATION_FILE, Correction(factors, 12, 30, 0.1).to_dict())
+    run.store("calibrate").save(Progress(finished=True), {}, {})
     return run
 
 

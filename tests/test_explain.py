@@ -116,6 +116,8 @@ def test_reasons_go_with_recommendations(run):
     for row, history in zip(table.rows(named=True), [[1, 9]] * 3 + [[5]] * 3, strict=True):
         entry = {**row, "factors": row["reasons"]}
         check_entry(entry, judge_one(run, history, row["item_idx"]), 2.0)
+    alone = explainer.explain(session=["i0001", "i0009"], k=3).details["recommendations"]
+    assert table["score_parts"].to_list()[:3] == [entry["score_parts"] for entry in alone]
 
 
 def test_nothing_leads_where_all_judgements_vanish():

@@ -7,34 +7,17 @@ import polars as pl
 import pytest
 import torch
 from made import made_dataset
-from made_run import finished_run
+from made_run import WEIGHTS, calibrated, finished_run
 
 from mfgan.cli import main
 from mfgan.explain import Explainer, faithfulness
 from mfgan.explain.faithfulness import _dealt_anew, rank_correlation
-from mfgan.files import write_json
-from mfgan.models.correction import CALIBRATION_FILE, Correction, FactorCorrection
 from mfgan.models.discriminator import Discriminators
-from mfgan.training.checkpoint import Progress
-
-WEIGHTS = (0.5, 2.0, -1.0, 0.3, 1.0, 0.25)
 
 
 @pytest.fixture
 def run(tmp_path):
     return finished_run(tmp_path / "run", made_dataset(tmp_path, min_len=5))
-
-
-def calibrated(run):
-    """The run with a calibration of known weights, whose chances are ``sigmoid(y)`` as they are."""
-    names = run.discriminators().factor_names
-    parts = zip(names, WEIGHTS, strict=False)
-    factors = tuple(FactorCorrection(name, b, 0.1, 1.0, 0.0, 0.01, 0.02) for name, b in parts)
-    directory = run.stage_directory("calibrate")
-    directory.mkdir(parents=True)
-    write_json(directory / CALIBRATION_FILE, Correction(factors, 12, 30, 0.1).to_dict())
-    run.store("calibrate").save(Progress(finished=True), {}, {})
-    return run
 
 
 def correlations(found):
@@ -104,7 +87,8 @@ def test_contributions_are_what_a_factor_adds_beyond_the_usual(run):
     explainer = Explainer(calibrated(run), with_discriminators=True)
     history = explainer.recommender.user("u0003")
     entries = explainer.explain(user="u0003", k=3).details["recommendations"]
-    best, items = explainer.recommender.best([history], 12)
+    proposals = explainer.recommender.propose([history], 12)
+    best, items = proposals.logits, proposals.items
     chances = best[0].softmax(0).numpy()
     said = explainer.judge.candidates(history.items, items[0].numpy()).logits
     usual = (chances[:, None] * said).sum(0)

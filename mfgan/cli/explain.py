@@ -46,8 +46,9 @@ def command(
 
     Writes a picture (PNG and SVG) and all figures (JSON): each factor's logit y, its probability
     sigmoid(y), its weight w and its share w * sigmoid(y) / Q in the joint judgement Q; of a
-    calibrated run also its contribution to a recommendation's score. `mfgan eval --explanations`
-    measures how far they hold.
+    calibrated run also its contribution to a recommendation's score in the corrected ranking. What
+    a recommendation's score is made of, part by part, is exact: the item's own vector and those of
+    the factors that the generator has. `mfgan eval --explanations` measures how far they hold.
     """
     from mfgan.errors import MfganError
 
@@ -104,6 +105,22 @@ def _show(reporter: Any, found: "Explanation") -> None:
             for entry in entries
         ]
         reporter.table(f"{title} (shares; * leads)", columns, table)
+    _show_score_parts(reporter, found)
+
+
+def _show_score_parts(reporter: Any, found: "Explanation") -> None:
+    from mfgan.explain.explainer import SCORE_PARTS
+    from mfgan.recommend import RANK
+
+    rows = [
+        [
+            *(entry["title"], str(entry[RANK])),
+            *(f"{value:+.2f}" for value in entry[SCORE_PARTS].values()),
+        ]
+        for entry in found.details["recommendations"]
+    ]
+    title = "what the scores are made of, beyond an average candidate's"
+    reporter.table(title, ["title", RANK, *found.score_parts.names], rows)
 
 
 def _share(factor: dict[str, Any], leading: str) -> str:

@@ -1,5 +1,6 @@
 """``mfgan recommend``: the best next items for a user or a new session."""
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from mfgan.recommend import Recommender, Session
+
+_LETTERS = 36  # of a factor's value in a table
 
 
 @click.command()
@@ -111,19 +114,19 @@ def _print_table(table: "pl.DataFrame", history: "Session") -> None:
         cells = [row[TITLE], row[ITEM_ID]] if has_titles else [row[ITEM_ID]]
         cells += [str(row[RANK]), f"{row[PROBABILITY]:.4f}"]
         if explained:
-            cells += [f"{row['judgement']:.2f}", why(row["reasons"])]
+            cells += [f"{row['judgement']:.2f}", why(row)]
         rows.append(cells)
     title = f"{history.name}: {len(history.items)} items so far"
     Reporter(quiet=False).table(title, columns, rows)
 
 
-def why(reasons: list[dict[str, Any]]) -> str:
-    """The two factors with the largest shares, in words."""
-    best = sorted(reasons, key=lambda reason: -reason["share"])[:2]
-    return ", ".join(
-        f"{reason['factor']}{_value(reason['value'])} {reason['share']:.0%}" for reason in best
-    )
+def why(row: dict[str, Any]) -> str:
+    """The two parts that add most to the score, in words."""
+    values = {reason["factor"]: reason["value"] for reason in row["reasons"]}
+    parts = sorted(row["score_parts"].items(), key=lambda part: -part[1])[:2]
+    return ", ".join(f"{name}{_value(values.get(name, ''))} {adds:+.2f}" for name, adds in parts)
 
 
 def _value(value: str) -> str:
-    return f" ({value})" if value else ""
+    # A film has many actors; the first few tell which one it is.
+    return f" ({textwrap.shorten(value, _LETTERS, placeholder=' …')})" if value else ""

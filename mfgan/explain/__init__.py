@@ -3,6 +3,7 @@
 from mfgan.explain.explainer import Explainer, Explanation
 from mfgan.explain.faithfulness import Agreement, Faithfulness, faithfulness
 from mfgan.explain.judgement import Judge, Judgements
+from mfgan.explain.score_parts import ScoreParts
 
 __all__ = [
     "Agreement",
@@ -11,5 +12,6 @@ __all__ = [
     "Faithfulness",
     "Judge",
     "Judgements",
+    "ScoreParts",
     "faithfulness",
 ]

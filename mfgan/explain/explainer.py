@@ -11,8 +11,9 @@ import torch
 
 from mfgan.data.columns import ITEM_ID, ITEM_IDX, TIMESTAMP, TITLE
 from mfgan.explain.judgement import Judge, Judgements, describe
+from mfgan.explain.score_parts import ScoreParts, generator_parts
 from mfgan.models.correction import contributions
-from mfgan.recommend import PROBABILITY, RANK, SCORE, Recommender, Session
+from mfgan.recommend import PROBABILITY, RANK, SCORE, Proposals, Recommender, Session
 
 if TYPE_CHECKING:
     from mfgan.training.run import Run
@@ -21,6 +22,7 @@ STEP = "step"
 LEADING = "leading"
 JUDGEMENT = "judgement"
 REASONS = "reasons"
+SCORE_PARTS = "score_parts"
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Explanation:
         history_judgements: Of the same rows.
         recommendations: A row an item, as ``Recommender.recommend`` gives them.
         recommendation_judgements: Of the same rows.
+        score_parts: What adds up to each recommendation's score, exactly.
         details: Everything, ready for JSON.
     """
 
@@ -44,6 +47,7 @@ class Explanation:
     history_judgements: Judgements
     recommendations: pl.DataFrame
     recommendation_judgements: Judgements
+    score_parts: ScoreParts
     details: dict[str, Any]
 
     def to_frame(self) -> pl.DataFrame:
@@ -95,6 +99,9 @@ class Explainer:
         self.dataset = self.recommender.dataset
         discriminators = self.recommender.run.discriminators(stage)
         self._correction = None if stage is not None else self.recommender.run.correction()
+        self._corrects = with_discriminators
+        limits = self.recommender.run.config.calibrate
+        self._top_k = limits.top_k if self._correction is None else self._correction.top_k
         self.judge = Judge(discriminators, correction=self._correction, device=device)
         self._factors = [self.dataset.factor(name) for name in self.judge.factor_names]
         self._combination = {
@@ -131,7 +138,9 @@ class Explainer:
         judged = self.judge.history(history.items, first=first)
         table = self.recommender.rank([history], k=k)
         items = table[ITEM_IDX].to_numpy().astype(np.int64)
-        wanted = self._recommended(history, items)
+        proposals = self.recommender.propose([history], self._top_k)
+        wanted = self._recommended(history, items, proposals)
+        parts = self._score_parts(items, wanted, proposals)
         history_table = self._history_table(history, first, user if session is None else None)
         return Explanation(
             name=history.name,
@@ -140,44 +149,71 @@ class Explainer:
             history_judgements=judged,
             recommendations=table.drop("session", ITEM_IDX),
             recommendation_judgements=wanted,
+            score_parts=parts,
             details={
                 "name": history.name,
                 "unknown_items": list(history.unknown),
                 "factors": list(self.judge.factor_names),
                 "combination": self._combination,
                 "history": self._entries(history_table, judged),
-                "recommendations": self._entries(
-                    table.select(RANK, ITEM_ID, TITLE, SCORE, PROBABILITY), wanted
-                ),
+                "recommendations": [
+                    {**entry, SCORE_PARTS: row}
+                    for entry, row in zip(
+                        self._entries(
+                            table.select(RANK, ITEM_ID, TITLE, SCORE, PROBABILITY), wanted
+                        ),
+                        parts.rows(),
+                        strict=True,
+                    )
+                ],
             },
         )
 
     def reasons(self, sessions: list[Session], table: pl.DataFrame) -> pl.DataFrame:
-        """Add ``judgement``, ``leading`` and ``reasons`` to what ``Recommender.rank`` gave."""
+        """Add ``judgement``, ``leading``, ``reasons`` and ``score_parts`` to what
+        ``Recommender.rank`` gave."""
         judged: list[dict[str, Any]] = []
+        parts: list[dict[str, float]] = []
         # Rows come in the order of the sessions; names may repeat, so they are counted by rank.
         bounds = [*np.flatnonzero(table[RANK].to_numpy() == 1).tolist(), table.height]
         items = table[ITEM_IDX].to_numpy().astype(np.int64)
         for session, start, end in zip(sessions, bounds[:-1], bounds[1:], strict=True):
-            judgements = self._recommended(session, items[start:end])
+            proposals = self.recommender.propose([session], self._top_k)
+            judgements = self._recommended(session, items[start:end], proposals)
             judged += describe(judgements, self.judge.factor_names, self._factors)
+            parts += self._score_parts(items[start:end], judgements, proposals).rows()
         return table.with_columns(
             pl.Series(JUDGEMENT, [entry[JUDGEMENT] for entry in judged], pl.Float64),
             pl.Series(LEADING, [entry[LEADING] for entry in judged], pl.String),
             pl.Series(REASONS, [entry["factors"] for entry in judged]),
+            pl.Series(SCORE_PARTS, parts),
         )
 
     @torch.inference_mode()
-    def _recommended(self, history: Session, items: npt.NDArray[np.int64]) -> Judgements:
+    def _recommended(
+        self, history: Session, items: npt.NDArray[np.int64], proposals: Proposals
+    ) -> Judgements:
         """Judge recommendations; of a calibrated run with what each factor adds to the score."""
         judged = self.judge.candidates(history.items, items)
         if self._correction is None:
             return judged
-        best, candidates = self.recommender.best([history], self._correction.top_k)
-        others = self.judge.candidates(history.items, candidates[0].cpu().numpy())
+        others = self.judge.candidates(history.items, proposals.items[0].cpu().numpy())
         logits, usual = (torch.from_numpy(part.logits)[None] for part in (judged, others))
-        added = contributions(logits, best.cpu(), usual, self._correction)
+        added = contributions(logits, proposals.logits.cpu(), usual, self._correction)
         return replace(judged, contributions=added[0].numpy())
+
+    @torch.inference_mode()
+    def _score_parts(
+        self, items: npt.NDArray[np.int64], judged: Judgements, proposals: Proposals
+    ) -> ScoreParts:
+        """Of the generator's logit, and of the judges where they have their part in the ranking."""
+        generator = self.recommender.generator
+        hidden, places = proposals.hidden, torch.from_numpy(items)[None].to(proposals.items.device)
+        found = generator_parts(generator, hidden, places, proposals.logits, proposals.items)
+        parts = ScoreParts(generator.part_names, found[0].float().cpu().numpy())
+        if not self._corrects or judged.contributions is None:
+            return parts
+        return parts.plus(self.judge.factor_names, judged.contributions)
 
     def _history_table(self, history: Session, first: int, user: object) -> pl.DataFrame:
         items = history.items[first:]

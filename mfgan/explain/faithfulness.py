@@ -12,22 +12,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mfgan.data.batching import history_batches
 from mfgan.evaluation.bootstrap import mean_intervals
 from mfgan.evaluation.scorers import GeneratorScorer
+from mfgan.explain.dealt import DealtAnew, dealt_items
+from mfgan.explain.ranks import mean_over, rank_correlation
+from mfgan.explain.score_faithfulness import RANDOM, score_parts_held
 from mfgan.models.correction import best_unseen, contributions
 from mfgan.models.discriminator import Discriminators, factor_weights
 
 if TYPE_CHECKING:
     from mfgan.data.batch import JaggedBatch
     from mfgan.models.correction import Correction
-    from mfgan.models.factor_embedding import FactorEmbedding
     from mfgan.training.run import Run
 
 _BATCH = 64
-SHARE, CONTRIBUTION, RANDOM = "share", "contribution", "random"
+SHARE, CONTRIBUTION = "share", "contribution"
 JUDGEMENT, SCORE = "judgement", "score"
 
 Floats = npt.NDArray[np.float64]
@@ -38,8 +40,10 @@ class Agreement:
     """A claim against a measurement, over the factors of each item.
 
     Args:
-        claim: ``share``, ``contribution`` or ``random``.
-        measured: What dropped: the ``judgement`` Q or the corrected ``score``.
+        claim: ``share``, ``contribution``, ``random``, or of the generator's own factors ``score
+            part``.
+        measured: What dropped: the ``judgement`` Q, the corrected ``score``, or ``logit``, how far
+            the generator's lies above that of an average candidate.
         correlation: Spearman's, mean over items and then over users.
         interval: 95 % bootstrap interval over users.
     """
@@ -58,7 +62,7 @@ class Faithfulness:
         names: The factors.
         num_users: Users whose first recommendations were explained, drawn once.
         agreements: Every claim against every measurement; the score's and ``contribution`` only of
-            a calibrated run.
+            a calibrated run, the logit's only of a generator that has factors.
         drops: ``(num_factors,)`` float64, what the judgement Q lost on average when the factor's
             values were dealt anew.
     """
@@ -100,12 +104,14 @@ def faithfulness(
     correction = None if stage is not None else run.correction()
     probe = _Probe(run.discriminators(stage).eval(), correction, deals, rng)
     score, max_len = GeneratorScorer(generator), generator.config.max_len
-    batches = history_batches(dataset, chosen, "test", max_len=max_len, batch_size=_BATCH)
+    batches = list(history_batches(dataset, chosen, "test", max_len=max_len, batch_size=_BATCH))
     found = [probe(score(batch), batch, k) for batch in batches]
     pairs = [
         (*pair, np.concatenate([part.correlations[pair] for part in found]))
         for pair in found[0].correlations
     ]
+    top_k = run.config.calibrate.top_k if correction is None else correction.top_k
+    pairs += score_parts_held(generator, batches, k=k, top_k=top_k, deals=deals, rng=rng)
     return Faithfulness(
         names=probe.discriminators.factor_names,
         num_users=len(chosen),
@@ -153,11 +159,11 @@ class _Probe:
         there = best[:, :k].isfinite()
         return _Found(
             {
-                (claim, measured): _mean_over(rank_correlation(claimed[claim], drop), there)
+                (claim, measured): mean_over(rank_correlation(claimed[claim], drop), there)
                 for measured, drop in drops.items()
                 for claim in claimed
             },
-            _mean_over(drops[JUDGEMENT], there),
+            mean_over(drops[JUDGEMENT], there),
         )
 
     def _judged(self, logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,33 +174,6 @@ class _Probe:
         return factor_weights(sure, sharpness=sharpness, mixture=mixture), sure.sigmoid()
 
 
-def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Spearman's correlation along the last dimension, equals sharing their mean rank.
-
-    Args:
-        a: ``(..., n)``.
-        b: ``(..., n)``.
-
-    Returns:
-        ``(...)`` float64; 0 where all of one are equal: then it says nothing of the order.
-    """
-    a, b = _centred_ranks(a), _centred_ranks(b)
-    scale = (a.square().sum(-1) * b.square().sum(-1)).sqrt()
-    return torch.where(scale > 0, (a * b).sum(-1) / scale.clamp_min(1e-30), 0.0)
-
-
-def _centred_ranks(values: Tensor) -> Tensor:
-    above = (values.unsqueeze(-1) - values.unsqueeze(-2)).sign()
-    return above.double().sum(-1)
-
-
-def _mean_over(values: Tensor, there: Tensor) -> Floats:
-    """Means over each session's items that are there."""
-    weights = there.double() / there.sum(1, keepdim=True).clamp_min(1)
-    mean: Floats = torch.einsum("nk,nk...->n...", weights, values.double()).numpy()
-    return mean
-
-
 def _agreement(claim: str, measured: str, values: Floats, seed: int) -> Agreement:
     low, high = mean_intervals(values[:, None], seed=seed)[0]
     return Agreement(claim, measured, float(values.mean()), (float(low), float(high)))
@@ -203,22 +182,7 @@ def _agreement(claim: str, measured: str, values: Floats, seed: int) -> Agreemen
 def _dealt_anew(discriminators: Discriminators, rng: np.random.Generator) -> Discriminators:
     """The same discriminators, with each factor's values dealt out anew among the items."""
     judge = deepcopy(discriminators)
-    judge.embedding = _DealtAnew(judge.embedding, judge.num_factors, rng)  # type: ignore[assignment]
+    rows = judge.embedding.num_rows
+    owners = np.stack([dealt_items(rows, rng) for _ in range(judge.num_factors)])
+    judge.embedding = DealtAnew(judge.embedding, owners)  # type: ignore[assignment]
     return judge
-
-
-class _DealtAnew(nn.Module):
-    """A ``FactorEmbedding`` in which every item has some item's value of each factor."""
-
-    def __init__(
-        self, embedding: "FactorEmbedding", num_factors: int, rng: np.random.Generator
-    ) -> None:
-        super().__init__()
-        self._embedding, self.num_rows = embedding, embedding.num_rows
-        dealt = [1 + rng.permutation(self.num_rows - 1) for _ in range(num_factors)]
-        self._owners = torch.from_numpy(np.pad(np.stack(dealt), ((0, 0), (1, 0))))
-
-    def forward(self, rows: Tensor | None = None) -> Tensor:
-        vectors = self._embedding()
-        owners = self._owners if rows is None else self._owners[:, rows]
-        return torch.stack([own[places] for own, places in zip(vectors, owners, strict=True)])

@@ -1,4 +1,4 @@
-"""The picture of an explanation: factor shares over time, and for each recommendation."""
+"""The picture of an explanation: factor shares over time, those of recommendations, and scores."""
 
 import hashlib
 import io
@@ -14,6 +14,7 @@ import numpy as np
 from mfgan.data.columns import TIMESTAMP, TITLE
 from mfgan.errors import MfganError
 from mfgan.explain.explainer import STEP, Explanation
+from mfgan.explain.plot_score import draw_score_parts
 from mfgan.files import atomic_file
 from mfgan.recommend import RANK
 
@@ -28,6 +29,7 @@ _HATCHES = ("", "///", "...", "xxx")
 _INK, _FAINT = "#222222", "#B8B8B8"
 _LONGEST_TITLE = 34
 _LETTERS = 110  # that fit across a whole bar of the recommendations
+_PADDING = 0.2  # inches: labels reach a little further than the layout takes them to
 _TITLES_FIT = 30  # steps whose titles can stand under the plot
 _MADE_ID = re.compile(r"(?<![0-9A-Za-z])[hmp][0-9a-f]{10}(?![0-9A-Za-z])")  # of matplotlib's SVG
 
@@ -119,17 +121,27 @@ def _styled() -> Iterator[None]:
 
 def _draw(explanation: Explanation) -> "Figure":
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    names = explanation.factor_names
+    # The generator may have factors that do not judge.
+    every = [*names, *(name for name in explanation.score_parts.names if name not in names)]
     steps, items = explanation.history.height, explanation.recommendations.height
     bars = max(2.0, 0.9 + 0.34 * items)
-    figure = Figure(figsize=(11.0, 5.0 + bars), layout="constrained")
-    # Two parts, so that the titles of the recommendations do not indent the history.
-    parts: Any = figure.subfigures(2, 1, height_ratios=(5.0, bars))
-    past, future = parts
+    figure = Figure(figsize=(11.0, 5.0 + 2 * bars), layout=ConstrainedLayoutEngine(w_pad=_PADDING))
+    # Parts, so that the titles of the recommendations do not indent the history.
+    parts: Any = figure.subfigures(3, 1, height_ratios=(5.0, bars, bars))
+    past, future, made_of = parts
     top, middle = past.subplots(2, 1, sharex=True, height_ratios=(0.9, 3.0))
     _draw_judgement(top, explanation)
     _draw_history(middle, explanation)
-    handles = _draw_recommendations(future.subplots(), explanation)
+    handles = dict(zip(names, _draw_recommendations(future.subplots(), explanation), strict=True))
+    labels = [
+        f"{rank}. {_short(title, _LONGEST_TITLE)}"
+        for rank, title in explanation.recommendations.select(RANK, TITLE).iter_rows()
+    ]
+    styles = {name: _bar_style(place) for place, name in enumerate(every)}
+    handles |= draw_score_parts(made_of.subplots(), explanation, styles, labels)
     past.suptitle(
         f"{explanation.name}: what spoke for {steps} steps of the history "
         f"and for {items} recommendations",
@@ -139,8 +151,8 @@ def _draw(explanation: Explanation) -> "Figure":
         fontweight="bold",
     )
     past.legend(
-        handles,
-        explanation.factor_names,
+        list(handles.values()),
+        list(handles),
         title="Factor",
         loc="outside right upper",
         frameon=False,
@@ -212,12 +224,7 @@ def _stack(
     starts = np.cumsum(shares, axis=1) - shares
     handles = []
     for factor in range(len(explanation.factor_names)):
-        style: dict[str, Any] = {
-            "color": PALETTE[factor % len(PALETTE)],
-            "hatch": _HATCHES[factor // len(PALETTE) % len(_HATCHES)],
-            "edgecolor": "white",
-            "linewidth": 0.5,
-        }
+        style = _bar_style(factor)
         size, start = shares[:, factor], starts[:, factor]
         if horizontal:
             handles.append(axes.barh(places, size, 0.78, left=start, **style))
@@ -231,6 +238,15 @@ def _stack(
         x, y = places, (starts + shares / 2)[rows, leading]
     axes.plot(x, y, linestyle="", marker="o", markersize=3.2, color="white", mec=_INK, mew=0.5)
     return handles
+
+
+def _bar_style(factor: int) -> dict[str, Any]:
+    return {
+        "color": PALETTE[factor % len(PALETTE)],
+        "hatch": _HATCHES[factor // len(PALETTE) % len(_HATCHES)],
+        "edgecolor": "white",
+        "linewidth": 0.5,
+    }
 
 
 def _write_values(axes: "Axes", explanation: Explanation) -> None:

@@ -8,13 +8,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mfgan.models.factor_embedding import FactorEmbedding, factor_rngs, named_factors
-from mfgan.models.layers import Block, make_norm, unit_rows
+from mfgan.models.layers import SHORTEST, Block, make_norm, unit_rows
 from mfgan.ops import dropout_residual
 
 if TYPE_CHECKING:
     from mfgan.config import GeneratorConfig
     from mfgan.data.batch import JaggedBatch
     from mfgan.data.factors import Factor
+
+ITEM_ITSELF = "item itself"  # the part of a logit that no factor has
 
 
 class Generator(nn.Module):
@@ -146,6 +148,30 @@ class Generator(nn.Module):
         lengths = ends - batch.cu_seqlens[:-1]
         last = torch.repeat_interleave(ends - 1, lengths, output_size=batch.total_tokens)
         return last - torch.arange(batch.total_tokens, device=last.device)
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """What an item's vector is the sum of: its own, and one for each of its factors."""
+        return (ITEM_ITSELF, *self.config.factors)
+
+    def logit_parts(self, hidden: Tensor, items: Tensor) -> Tensor:
+        """What each part of an item's vector adds to the item's logit.
+
+        Args:
+            hidden: ``(n, hidden_dim)`` rows of what ``forward`` gave.
+            items: ``(n, k)`` int64 item_idx.
+
+        Returns:
+            ``(n, k, len(part_names))``; a row adds up to the logit.
+        """
+        rows = items.flatten()
+        vectors = F.embedding(rows, self.item_embedding).unsqueeze(0)
+        if self.factor_embedding is not None:
+            vectors = torch.cat([vectors, self.factor_embedding(rows)])
+        if self.config.normalize:
+            lengths = torch.linalg.vector_norm(vectors.sum(0), dim=-1, keepdim=True)
+            vectors = vectors / lengths.clamp_min(SHORTEST)
+        return torch.einsum("nd,fnkd->nkf", hidden, vectors.view(len(vectors), *items.shape, -1))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of all items.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Places that draw in one block, in the order in which they do.
 _SITES_PER_BLOCK = 3
-_SHORTEST = 1e-12  # what shorter rows are divided by
+SHORTEST = 1e-12  # what shorter rows are divided by
 
 
 class SelfAttention(nn.Module):
@@ -163,7 +163,7 @@ def unit_rows(x: Tensor) -> Tensor:
 class _UnitRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        lengths = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(_SHORTEST)
+        lengths = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(SHORTEST)
         unit: Tensor = x / lengths
         ctx.save_for_backward(unit, lengths)
         return unit

@@ -8,6 +8,7 @@ from made import made_dataset
 from made_run import finished_run
 
 from mfgan.cli import main
+from mfgan.cli.recommend import why
 from mfgan.evaluation.protocol import evaluate
 from mfgan.evaluation.scorers import GeneratorScorer
 
@@ -83,8 +84,20 @@ def test_recommend_for_a_session_with_reasons(run, capsys):
     assert found["unknown_items"] == ["??"]
     for row in found["recommendations"]:
         assert sum(reason["share"] for reason in row["reasons"]) == pytest.approx(1, abs=1e-5)
+        assert set(row["score_parts"]) == {"item itself"}
     _, shown, _ = call(capsys, *arguments)
     assert "judgement" in shown
+    first = found["recommendations"][0]["score_parts"]["item itself"]
+    assert f"item itself {first:+.2f}" in " ".join(shown.replace("│", " ").split())
+
+
+def test_why_is_what_adds_most():
+    values = {"genre": "Drama", "actors": "Ann A, Bob B, " + "Someone Else, " * 5, "year": ""}
+    row = {
+        "reasons": [{"factor": name, "value": value} for name, value in values.items()],
+        "score_parts": {"item itself": 0.2, "genre": -3.0, "actors": 0.96, "year": 1.5},
+    }
+    assert why(row) == "year +1.50, actors (Ann A, Bob B, Someone Else, …) +0.96"
 
 
 def test_explain_writes_its_files(run, capsys, tmp_path):

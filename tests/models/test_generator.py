@@ -270,3 +270,22 @@ def test_a_factor_that_is_not_there_is_named():
     config = GeneratorConfig(hidden_dim=16, factors=("colour",))
     with pytest.raises(MfganError, match="generator: factor must be one of size, unused, color"):
         Generator(config, NUM_ITEMS, factors=made_factors())
+
+
+@pytest.mark.parametrize("options", [{}, {"normalize": True, "temperature": 0.1}])
+def test_parts_of_logits_add_up_to_them(options):
+    config = GeneratorConfig(
+        hidden_dim=16, max_len=12, init_scale=0.5, factors=("color", "size"), **options
+    )
+    generator = Generator(config, NUM_ITEMS, factors=made_factors(), seed=1)
+    hidden = generator(pack(make_sequences()))[:4]
+    items = torch.tensor([[1, 5, 5], [2, 7, 23], [9, 1, 4], [3, 2, 1]])
+    parts = generator.logit_parts(hidden, items)
+    assert parts.shape == (4, 3, 3)
+    assert generator.part_names == ("item itself", "color", "size")
+    torch.testing.assert_close(parts.sum(-1), generator.logits(hidden).gather(1, items))
+    with torch.no_grad():
+        generator.factor_embedding.table.zero_()
+    color, size = generator.logit_parts(hidden, items)[..., 1:].unbind(-1)
+    assert not color.any()  # size is a vector, which the table has no part in
+    assert size.all()
