@@ -121,8 +121,9 @@ ROWS = {
     ),
     "tuned": Row("MFGAN tuned", "tuned", _JUDGED, "adversarial", start="folds"),
     "with-discriminators": _tuned("MFGAN tuned, with discriminators", "tuned"),
-    "shared-discriminators": _tuned(
-        "MFGAN tuned, discriminators share a tower", "shared", "discriminator.shared=true"
+    "shared-discriminators": replace(
+        _tuned("MFGAN tuned, discriminators share a tower", "shared", "discriminator.shared=true"),
+        against="with-discriminators",
     ),
 }
 
@@ -141,7 +142,8 @@ def _ids_alone(row: Row) -> Row:
 
 _WITHOUT_FACTORS = ("generator", "folds", "control", "tuned", "with-discriminators")
 ROWS |= {f"{name}-ids": _ids_alone(ROWS[name]) for name in _WITHOUT_FACTORS}
-# Ablations, ``kind:value``: the tuned row with one setting changed, from the same generator.
+# Ablations, ``kind:value``: this row with one setting changed, from the same generator.
+ABLATED = "with-discriminators"
 _KINDS = ("only", "without", "lambda", "samples")
 
 
@@ -196,4 +198,5 @@ def find_row(name: str, factors: Sequence[str]) -> Row:
         settings = (f"adversarial.num_samples={value}",)
     else:
         raise MfganError(f"reproduce: ablation must be one of {', '.join(_KINDS)}, got {kind!r}")
-    return _tuned(f"MFGAN tuned, {kind} {value}", name.replace(":", "-"), *settings)
+    row = _tuned(f"MFGAN tuned, {kind} {value}", name.replace(":", "-"), *settings)
+    return replace(row, against=ABLATED)

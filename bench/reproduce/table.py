@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from bench.reproduce.rows import ROWS
+from bench.reproduce.rows import ABLATED, ROWS
 from mfgan.evaluation.significance import holm, randomisation_test
 from mfgan.files import read_json
 
@@ -19,44 +19,63 @@ COLUMNS = (
 # Student's t at 0.975 for 1, 2, … degrees of freedom.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 METRIC = "NDCG@10"
-_CONTROL = "control"  # of rows that are not in ``ROWS``: ablations
 
 
 def table(out: Path) -> str:
-    """Markdown: mean over seeds with its 95 % t interval, one table a data set.
+    """Markdown: means over seeds with their 95 % t intervals.
 
     Args:
         out: Where ``reproduce`` wrote.
 
     Returns:
-        The tables. The last column is Holm's corrected p of NDCG@10 against the control of the
-        same generator and the same seeds, each user's difference being the mean over seeds.
+        For each data set a table for each row that others are tested against: the control, that
+        of the generators without factors, and what ablations change. The last column is the p of
+        NDCG@10 over the seeds in common, each user's difference being the mean over them, by
+        Holm's correction over the table.
     """
     results = [read_json(path) for path in sorted((out / "results").glob("*.json"))]
-    by_data: dict[str, list[Any]] = defaultdict(list)
+    by_data: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
-        by_data[result["data"]].append(result)
-    return "\n\n".join(_table(out, data, found) for data, found in by_data.items())
+        by_data[result["data"]][result["row"]].append(result)
+    return "\n\n".join(
+        _table(out, data, reference, family, rows)
+        for data, rows in by_data.items()
+        for reference, family in _families(rows).items()
+    )
 
 
-def _table(out: Path, data: str, results: list[Any]) -> str:
-    rows: dict[str, list[Any]] = defaultdict(list)
-    for result in results:
-        rows[result["row"]].append(result)
-    order = sorted(rows, key=lambda name: (list(ROWS).index(name) if name in ROWS else 99, name))
-    chances = _chances(out, data, rows)
+def _families(rows: dict[str, list[Any]]) -> dict[str, list[str]]:
+    """Names of rows by what they are tested against, both in the order of ``ROWS``."""
+    known = list(ROWS)
+    order = sorted(rows, key=lambda name: (known.index(name) if name in ROWS else 99, name))
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in order:
+        found[ROWS[name].against if name in ROWS else ABLATED].append(name)
+    return {reference: found[reference] for reference in sorted(found, key=known.index)}
+
+
+def _table(
+    out: Path, data: str, reference: str, family: list[str], rows: dict[str, list[Any]]
+) -> str:
+    chances = _chances(out, data, reference, family, rows)
+    title = ROWS[reference].title
     lines = [
-        f"| {data} | seeds | {' | '.join(COLUMNS)} | minutes | p against control |",
+        f"| {data} | seeds | {' | '.join(COLUMNS)} | minutes | p against {title} |",
         "|---" * (len(COLUMNS) + 4) + "|",
     ]
-    for name in order:
-        found = rows[name]
-        cells = [_cell([f["metrics"][column]["mean"] for f in found]) for column in COLUMNS]
-        minutes = f"{mean(f['seconds'] for f in found) / 60:.0f}"
-        chance = f"{chances[name]:.4f}" if name in chances else ""
-        title = found[0]["title"]
-        lines.append(f"| {title} | {len(found)} | {' | '.join(cells)} | {minutes} | {chance} |")
+    if reference not in family and reference in rows:
+        # Beside the others' seeds alone.
+        seeds = {result["seed"] for name in family for result in rows[name]}
+        lines.append(_line([found for found in rows[reference] if found["seed"] in seeds], ""))
+    for name in family:
+        lines.append(_line(rows[name], f"{chances[name]:.4f}" if name in chances else ""))
     return "\n".join(lines)
+
+
+def _line(found: list[Any], chance: str) -> str:
+    cells = [_cell([result["metrics"][column]["mean"] for result in found]) for column in COLUMNS]
+    minutes = f"{mean(result['seconds'] for result in found) / 60:.0f}"
+    return f"| {found[0]['title']} | {len(found)} | {' | '.join(cells)} | {minutes} | {chance} |"
 
 
 def _cell(values: list[float]) -> str:
@@ -67,17 +86,19 @@ def _cell(values: list[float]) -> str:
     return f"{text} ± {half:.4f}"
 
 
-def _chances(out: Path, data: str, rows: dict[str, list[Any]]) -> dict[str, float]:
-    """Corrected p-values of the rows that have seeds in common with their control."""
+def _chances(
+    out: Path, data: str, reference: str, family: list[str], rows: dict[str, list[Any]]
+) -> dict[str, float]:
+    """Corrected p-values of the rows that have seeds in common with what they are against."""
     seeds = {name: {result["seed"] for result in found} for name, found in rows.items()}
     names, chances = [], []
-    for name in rows:
-        control = ROWS[name].against if name in ROWS else _CONTROL
-        common = sorted(seeds[name] & seeds.get(control, set()))
-        if name == control or not common:
+    for name in family:
+        common = sorted(seeds[name] & seeds.get(reference, set()))
+        if name == reference or not common:
             continue
         gaps = [
-            _by_user(out, data, name, seed) - _by_user(out, data, control, seed) for seed in common
+            _by_user(out, data, name, seed) - _by_user(out, data, reference, seed)
+            for seed in common
         ]
         names.append(name)
         chances.append(float(randomisation_test(np.mean(gaps, axis=0)[:, None])[0]))

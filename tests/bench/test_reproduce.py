@@ -84,16 +84,39 @@ def test_a_row_that_is_there_is_kept(out):
     assert before == {path: path.stat().st_mtime_ns for path in (out / "results").iterdir()}
 
 
+def tables(out):
+    """Rows by title of each table, the header as ``head``."""
+    found = []
+    for part in table(out).split("\n\n"):
+        cells = [[cell.strip() for cell in line.split("|")] for line in part.splitlines()]
+        found.append({"head": cells[0]} | {line[1]: line for line in cells[2:]})
+    return found
+
+
 def test_the_table_has_means_intervals_and_tests(out):
-    lines = [[cell.strip() for cell in line.split("|")] for line in table(out).splitlines()]
-    rows = {line[1]: line for line in lines[2:]}
+    rows = tables(out)[0]
     values = [result(out, "tuned", seed)["metrics"]["NDCG@10"]["mean"] for seed in (0, 1)]
     half = 12.706 * abs(values[0] - values[1]) / 2  # of two values, the error of the mean
     assert rows[ROWS["tuned"].title][2] == "2"
     assert rows[ROWS["tuned"].title][4] == f"{np.mean(values):.4f} ± {half:.4f}"
     assert rows[ROWS["control"].title][-2] == ""
     assert 0 < float(rows[ROWS["tuned"].title][-2]) <= 1
-    assert rows["MFGAN tuned, without popularity"][2] == "1"
+
+
+def test_ablations_are_tested_against_what_they_change(out):
+    whole, name = ROWS["with-discriminators"].title, "MFGAN tuned, without popularity"
+    main, ablations, _ = tables(out)
+    assert main["head"][-2] == f"p against {ROWS['control'].title}"
+    assert ablations["head"][-2] == f"p against {whole}"
+    assert name not in main
+    assert ablations[name][2] == ablations[whole][2] == "1"
+    assert ablations[whole][-2] == ""
+    assert (
+        ablations[whole][4]
+        == f"{result(out, 'with-discriminators')['metrics']['NDCG@10']['mean']:.4f}"
+    )
+    gap = by_user(out, "without-popularity") - by_user(out, "with-discriminators")
+    assert float(ablations[name][-2]) == round(float(randomisation_test(gap[:, None])[0]), 4)
 
 
 def test_generators_without_factors_are_tested_against_their_own_control(out):
@@ -104,9 +127,9 @@ def test_generators_without_factors_are_tested_against_their_own_control(out):
         while starts.init:
             starts = Run.open(starts.init)
         assert starts.path.name == "small-generator-softmax-ids-0"
-    rows = {line.split("|")[1].strip(): line.split("|") for line in table(out).splitlines()}
+    rows = tables(out)[-1]
     suffix = ", ids alone in the generator"
-    assert rows[ROWS["control"].title + suffix][-2].strip() == ""
+    assert rows[ROWS["control"].title + suffix][-2] == ""
     gap = by_user(out, "tuned-ids") - by_user(out, "control-ids")
     alone = float(randomisation_test(gap[:, None])[0])
     # Holm's correction can only raise it.
