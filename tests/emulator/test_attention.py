@@ -44,8 +44,8 @@ def attention(ops, options):
 
 def check(ops, lengths, num_heads, head_dim, dtype, *, num_distances=0, **options):
     qkv, bounds, longest = packed(lengths, num_heads, head_dim, dtype=dtype)
-    weight = torch.randn(sum(lengths), num_heads, head_dim, dtype=torch.float64)
-    bias = [torch.randn(num_heads, num_distances, dtype=dtype)] if num_distances else []
+    weight = drawn((sum(lengths), num_heads, head_dim), seed=2)
+    bias = [drawn((num_heads, num_distances), dtype=dtype, seed=3)] if num_distances else []
     run = attention(ops, options)
 
     def emulate(q, k, v, bias=None):
