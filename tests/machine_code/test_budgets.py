@@ -129,7 +129,8 @@ def kernel_of(symbol, architecture):
     sizes = tuple(int(x.replace("n", "-")) for x in re.findall(r"Li(n?\d+)E", rest))
     if keys := re.search(r"TokenKeys|DistanceKeys", rest):
         name += f" {keys[0]}"
-    if value := re.match(r"I(?:f|\d+(__nv_bfloat16|__half))(Li|E)", rest):
+    value = re.match(r"I(?:f|\d+(__nv_bfloat16|__half))(?:Li|E)", rest)
+    if value and (sizes or name.startswith("convolution")):
         name += f" {value[1] or 'float'}" + (" alone" if sizes[:1] == (1,) else "")
     return Kernel(name, sizes, architecture)
 
