@@ -141,6 +141,9 @@ class Explainer:
         proposals = self.recommender.propose([history], self._top_k)
         wanted = self._recommended(history, items, proposals)
         parts = self._score_parts(items, wanted, proposals)
+        recommended = self._entries(table.select(RANK, ITEM_ID, TITLE, SCORE, PROBABILITY), wanted)
+        for entry, row in zip(recommended, parts.rows(), strict=True):
+            entry[SCORE_PARTS] = row
         history_table = self._history_table(history, first, user if session is None else None)
         return Explanation(
             name=history.name,
@@ -156,16 +159,7 @@ class Explainer:
                 "factors": list(self.judge.factor_names),
                 "combination": self._combination,
                 "history": self._entries(history_table, judged),
-                "recommendations": [
-                    {**entry, SCORE_PARTS: row}
-                    for entry, row in zip(
-                        self._entries(
-                            table.select(RANK, ITEM_ID, TITLE, SCORE, PROBABILITY), wanted
-                        ),
-                        parts.rows(),
-                        strict=True,
-                    )
-                ],
+                "recommendations": recommended,
             },
         )
 
