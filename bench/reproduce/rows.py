@@ -89,6 +89,9 @@ DATA = {
 # corrects the ranking as well (docs/experiments.md).
 _TOGETHER = "pretrain_discriminator.own_weight=0"
 
+# What ablations change, and so are tested against.
+ABLATED = "with-discriminators"
+
 _ALONE = ("pretrain-generator",)
 _JUDGED = ("pretrain-discriminator", "adversarial")
 
@@ -98,8 +101,12 @@ def _generator(title: str, loss: str) -> Row:
     return Row(title, f"generator-{loss}", _ALONE, _ALONE[0], settings=settings)
 
 
-def _tuned(title: str, run: str, *settings: str) -> Row:
-    return Row(title, run, (*_JUDGED, "calibrate"), CORRECTED, start="folds", settings=settings)
+def _tuned(title: str, run: str) -> Row:
+    return Row(title, run, (*_JUDGED, "calibrate"), CORRECTED, start="folds")
+
+
+def _ablation(title: str, run: str, *settings: str) -> Row:
+    return replace(_tuned(title, run), settings=settings, against=ABLATED)
 
 
 def _published(title: str, run: str, *settings: str) -> Row:
@@ -120,10 +127,9 @@ ROWS = {
         "MFGAN as published, 2 of its 100 turns", "paper-short", "adversarial.turns=2"
     ),
     "tuned": Row("MFGAN tuned", "tuned", _JUDGED, "adversarial", start="folds"),
-    "with-discriminators": _tuned("MFGAN tuned, with discriminators", "tuned"),
-    "shared-discriminators": replace(
-        _tuned("MFGAN tuned, discriminators share a tower", "shared", "discriminator.shared=true"),
-        against="with-discriminators",
+    ABLATED: _tuned("MFGAN tuned, with discriminators", "tuned"),
+    "shared-discriminators": _ablation(
+        "MFGAN tuned, discriminators share a tower", "shared", "discriminator.shared=true"
     ),
 }
 
@@ -142,8 +148,7 @@ def _ids_alone(row: Row) -> Row:
 
 _WITHOUT_FACTORS = ("generator", "folds", "control", "tuned", "with-discriminators")
 ROWS |= {f"{name}-ids": _ids_alone(ROWS[name]) for name in _WITHOUT_FACTORS}
-# Ablations, ``kind:value``: this row with one setting changed, from the same generator.
-ABLATED = "with-discriminators"
+# Ablations by name, ``kind:value``: one setting changed, from the same generator.
 _KINDS = ("only", "without", "lambda", "samples")
 
 
@@ -198,5 +203,4 @@ def find_row(name: str, factors: Sequence[str]) -> Row:
         settings = (f"adversarial.num_samples={value}",)
     else:
         raise MfganError(f"reproduce: ablation must be one of {', '.join(_KINDS)}, got {kind!r}")
-    row = _tuned(f"MFGAN tuned, {kind} {value}", name.replace(":", "-"), *settings)
-    return replace(row, against=ABLATED)
+    return _ablation(f"MFGAN tuned, {kind} {value}", name.replace(":", "-"), *settings)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -18,7 +17,7 @@ from mfgan.data.batching import history_batches
 from mfgan.evaluation.bootstrap import mean_intervals
 from mfgan.evaluation.scorers import GeneratorScorer
 from mfgan.explain.dealt import DealtAnew, dealt_items
-from mfgan.explain.ranks import mean_over, rank_correlation
+from mfgan.explain.ranks import Floats, mean_over, rank_correlation
 from mfgan.explain.score_faithfulness import RANDOM, score_parts_held
 from mfgan.models.correction import best_unseen, contributions
 from mfgan.models.discriminator import Discriminators, factor_weights
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 _BATCH = 64
 SHARE, CONTRIBUTION = "share", "contribution"
 JUDGEMENT, SCORE = "judgement", "score"
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
