@@ -25,7 +25,7 @@ from bench.common import processor, runs_a_round, timed
 from bench.plain_score import make_tower
 from bench.score_input import draw_items
 from mfgan.ops import choice_logsumexp, dropout_residual
-from mfgan.training.losses import softmax_cross_entropy
+from mfgan.training.full_softmax import softmax_cross_entropy
 
 ROUNDS = 7
 

@@ -15,7 +15,7 @@ from mfgan.data.batch import JaggedBatch
 from mfgan.models.discriminator import Discriminators
 from mfgan.models.generator import Generator
 from mfgan.models.seen import Seen
-from mfgan.training.losses import softmax_cross_entropy
+from mfgan.training.full_softmax import softmax_cross_entropy
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.replay import record_on_gpu
 

@@ -17,7 +17,7 @@ class Data:
     Args:
         source: Below the folder of real data.
         format: Of ``mfgan prepare``.
-        settings: Overrides of the preset ``tuned`` on these data; ``paper`` stays as published.
+        settings: Overrides of the preset ``tuned`` on these data; ``paper`` has the published ones.
         judges: Factors that judge, all where none is named; an id's discriminator would learn its
             training positions by heart.
         co_occurrence: Width of the vectors of that factor.
@@ -111,6 +111,7 @@ def _ablation(title: str, run: str, *settings: str) -> Row:
 
 def _published(title: str, run: str, *settings: str) -> Row:
     stages = (*_ALONE, *_JUDGED)
+    settings = (*_COMMON, *settings)
     return Row(title, run, stages, "adversarial", preset="paper", settings=settings)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mfgan.models.seen import Seen
 from mfgan.training.chunks import even_chunks, logits_at_once
+from mfgan.training.full_softmax import LogitBlock
 
 # No probability is left of such a logit, and unlike infinity it may be multiplied by that.
 _HIDDEN = -1e4
@@ -58,7 +59,13 @@ class PolicyLoss:
     divergence: Tensor
 
 
-def policy_loss(hidden: Tensor, item_table: Tensor, terms: PolicyTerms) -> PolicyLoss:
+def policy_loss(
+    hidden: Tensor,
+    item_table: Tensor,
+    terms: PolicyTerms,
+    *,
+    precision: torch.dtype = torch.float32,
+) -> PolicyLoss:
     """Mean over positions of the adversarial stage's loss::
 
         mle_weight * -log G(target) - sum_k c_k log G(i_k)
@@ -68,6 +75,8 @@ def policy_loss(hidden: Tensor, item_table: Tensor, terms: PolicyTerms) -> Polic
         hidden: ``(n, hidden_dim)``; the logit of item ``i`` is ``hidden . item_table[i]``.
         item_table: ``(num_items + 1, hidden_dim)``; row 0 is no item.
         terms: The rest.
+        precision: ``torch.bfloat16`` rounds what goes into matrix products and what comes out of
+            them, but with an anchor: a divergence is a small difference of large logits.
 
     Returns:
         The loss, differentiable in ``hidden`` and ``item_table`` once, and its parts.
@@ -77,14 +86,16 @@ def policy_loss(hidden: Tensor, item_table: Tensor, terms: PolicyTerms) -> Polic
     """
     if terms.mle_weight and terms.targets is None:
         raise ValueError("policy_loss: mle_weight must come with targets, got none")
-    parts = _PolicyLoss.apply(hidden, item_table, terms)  # type: ignore[no-untyped-call]
+    if terms.anchor_weight:
+        precision = torch.float32
+    parts = _PolicyLoss.apply(hidden, item_table, terms, precision)  # type: ignore[no-untyped-call]
     return PolicyLoss(*parts)
 
 
 class _PolicyLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, item_table: Tensor, terms: PolicyTerms
+        ctx: Any, hidden: Tensor, item_table: Tensor, terms: PolicyTerms, precision: torch.dtype
     ) -> tuple[Tensor, ...]:
         needed = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         grad_hidden = torch.zeros_like(hidden) if needed else None
@@ -93,11 +104,12 @@ class _PolicyLoss(torch.autograd.Function):
         sums = torch.zeros(4, dtype=hidden.dtype, device=hidden.device)
         items = item_table[1:]
         most = logits_at_once(hidden.device) // max(1, len(items))
-        for part in even_chunks(len(hidden), most):
-            grad = _chunk(hidden[part], items, terms, part, sums)
+        chunks = even_chunks(len(hidden), most)
+        block = LogitBlock(hidden, items, chunks[0].stop if chunks else 0, precision)
+        for part in chunks:
+            grad = _chunk(block.logits(hidden[part]).to(hidden.dtype), terms, part, sums)
             if grad_hidden is not None and grad_table is not None:
-                torch.mm(grad, items, out=grad_hidden[part])
-                grad_table[1:].addmm_(grad.T, hidden[part])
+                block.add_gradients(grad, hidden[part], grad_hidden[part], grad_table[1:])
         count = max(1, len(hidden))
         ctx.save_for_backward(grad_hidden, grad_table)
         ctx.count = count
@@ -106,19 +118,18 @@ class _PolicyLoss(torch.autograd.Function):
         return loss, nll, entropy, divergence
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grad_hidden, grad_table = ctx.saved_tensors
         scale = grad_loss / ctx.count
-        return grad_hidden * scale, grad_table * scale, None
+        return grad_hidden * scale, grad_table * scale, None, None
 
 
-def _chunk(hidden: Tensor, items: Tensor, terms: PolicyTerms, part: slice, sums: Tensor) -> Tensor:
-    """Add a few positions' share to ``sums``; returns the gradient of their logits."""
-    logits = hidden @ items.T
+def _chunk(logits: Tensor, terms: PolicyTerms, part: slice, sums: Tensor) -> Tensor:
+    """Add a few positions' share to ``sums``; the gradient of their logits, which are lost."""
     _hide(logits, terms, part)
     probs, total = _softmax(logits)
     targets = None if terms.targets is None else terms.targets[part].unsqueeze(1) - 1
-    drawn, coefficients = terms.items[part] - 1, terms.coefficients[part].to(hidden.dtype)
+    drawn, coefficients = terms.items[part] - 1, terms.coefficients[part].to(logits.dtype)
     nll = torch.zeros_like(total) if targets is None else total - logits.gather(1, targets)
     policy = (coefficients * (total - logits.gather(1, drawn))).sum(1, keepdim=True)
     negative_entropy = (probs * logits).sum(1, keepdim=True) - total

@@ -16,6 +16,7 @@ from mfgan.console import SILENT, Reporter
 from mfgan.errors import MfganError
 from mfgan.training.checkpoint import load_model
 from mfgan.training.draws import Draws, counter
+from mfgan.training.full_softmax import has_bf16_products
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.seeds import derived_seed
 
@@ -158,6 +159,11 @@ class Stage(ABC):
         # A step reads each weight once, and what is cached would not survive a recording.
         kind = self.context.device.type
         return torch.autocast(kind, torch.bfloat16, cache_enabled=False)
+
+    def product_precision(self) -> torch.dtype:
+        """Of a loss's products with all items: bf16 where it is asked for and the CPU has it."""
+        wanted = self.context.config.precision == "bf16" and self.context.device.type == "cpu"
+        return torch.bfloat16 if wanted and has_bf16_products() else torch.float32
 
     def draws_at(self, purpose: int, step: int) -> Draws:
         """Where a step draws what ``purpose`` names: on the device where that is no CPU."""

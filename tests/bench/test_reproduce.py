@@ -182,6 +182,6 @@ def test_missing_data_are_named(tmp_path, monkeypatch):
 
 
 def test_the_published_settings_are_those_of_no_data_set():
-    assert settings_of(ROWS["paper"], "beauty") == ()
+    assert settings_of(ROWS["paper"], "beauty") == ("precision=bf16",)
     assert "generator.max_len=50" in settings_of(ROWS["generator-bce"], "beauty")
     assert settings_of(ROWS["generator-bce"], "beauty")[-1] == "pretrain_generator.loss=bce"

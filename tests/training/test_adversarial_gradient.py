@@ -92,6 +92,26 @@ def test_an_anchor_weight_wants_an_anchor():
         policy_loss(torch.zeros(1, 2), torch.zeros(3, 2), terms)
 
 
+@pytest.mark.parametrize("anchor_weight", [0.0, 0.5])
+def test_products_in_bf16_where_there_is_no_anchor(anchor_weight):
+    made = [
+        torch.randn(*shape, generator=seeded(i)) for i, shape in enumerate([(40, 16), (90, 16)])
+    ]
+    anchor = [x + 0.1 for x in made]
+    items = torch.randint(1, 90, (40, 3), generator=seeded(2))
+    coefficients = torch.rand(40, 3, generator=seeded(3))
+    terms = PolicyTerms(items[:, 0], 0.4, items, coefficients, *anchor, anchor_weight, 0.3)
+
+    def run(precision):
+        leaves = [x.clone().requires_grad_() for x in made]
+        loss = policy_loss(*leaves, terms, precision=precision).loss
+        return [loss.detach(), *torch.autograd.grad(loss, leaves)]
+
+    for rounded, exact in zip(run(torch.bfloat16), run(torch.float32), strict=True):
+        assert torch.equal(rounded, exact) == (anchor_weight > 0)
+        assert (rounded - exact).norm() <= 0.02 * exact.norm()
+
+
 LOGITS = torch.tensor([1.0, 0.0, -1.0, 0.5, -0.3], dtype=torch.float64)
 REWARDS = torch.tensor([0.9, 0.2, 0.8, 0.4, 0.1], dtype=torch.float64)
 

@@ -7,12 +7,12 @@ import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mfgan.training import losses
+from mfgan.training import chunks, losses
+from mfgan.training.full_softmax import softmax_cross_entropy
 from mfgan.training.losses import (
     candidate_scores,
     gbce,
     sampled_softmax,
-    softmax_cross_entropy,
 )
 
 ROWS, ITEMS, DIM = 37, 19, 6
@@ -30,7 +30,7 @@ def inputs():
 
 @pytest.fixture(params=[1 << 20, 64], ids=["one chunk", "many chunks"])
 def _chunks(request, monkeypatch):
-    monkeypatch.setattr(losses, "_CHUNK_ELEMENTS", request.param)
+    monkeypatch.setattr(chunks, "_OF_A_LOSS_ON_CPU", request.param)
 
 
 def agree(actual, expected, inputs):
@@ -122,7 +122,7 @@ def test_softmax_never_holds_all_logits():
     table = torch.randn(2001, 8, requires_grad=True)
     with Largest() as seen:
         softmax_cross_entropy(hidden, table, torch.randint(1, 2001, (4000,))).backward()
-    assert 0 < seen.elements <= losses._CHUNK_ELEMENTS < 4000 * 2000 / 4
+    assert 0 < seen.elements <= chunks._OF_A_LOSS_ON_CPU < 4000 * 2000 / 4
 
 
 @pytest.mark.parametrize("sparse", [False, True])

@@ -9,9 +9,9 @@ from mfgan.data.batch import JaggedBatch
 from mfgan.data.batching import TrainingBatches
 from mfgan.errors import MfganError
 from mfgan.models.seen import Seen
-from mfgan.training import candidates, losses
+from mfgan.training import candidates, chunks, full_softmax
 from mfgan.training.candidates import draw_candidates
-from mfgan.training.losses import softmax_cross_entropy
+from mfgan.training.full_softmax import softmax_cross_entropy
 from mfgan.training.policy_loss import PolicyTerms, policy_loss
 from mfgan.training.stage import StageContext
 from mfgan.training.stages import stage_class
@@ -53,8 +53,8 @@ def model():
 @pytest.mark.parametrize("at_once", [1, 1 << 20])
 @pytest.mark.parametrize("asks", [True, False])
 def test_likelihood_is_over_what_was_not_had(model, monkeypatch, at_once, asks):
-    monkeypatch.setattr(losses, "_CHUNK_ELEMENTS", at_once)
-    monkeypatch.setattr(losses, "_asks", lambda hidden: asks)
+    monkeypatch.setattr(chunks, "_OF_A_LOSS_ON_CPU", at_once)
+    monkeypatch.setattr(full_softmax, "_asks", lambda hidden: asks)
     hidden, table = model
     ours = softmax_cross_entropy(hidden, table, BATCH.targets, seen=Seen.of(BATCH))
     log_p = hidden_logits(hidden @ table[1:].T).log_softmax(1)

@@ -10,7 +10,7 @@ PROGRAM = """
 import re
 from pathlib import Path
 import torch
-from mfgan.training.losses import softmax_cross_entropy
+from mfgan.training.full_softmax import softmax_cross_entropy
 
 def megabytes(name):
     return int(re.search(name + r":\\s*(\\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024

@@ -5,7 +5,8 @@ import torch
 from made import made_dataset
 
 from mfgan.config import load_config
-from mfgan.training import losses
+from mfgan.training import chunks
+from mfgan.training.full_softmax import softmax_cross_entropy
 from mfgan.training.loop import train_step
 from mfgan.training.stage import StageContext
 from mfgan.training.stages.pretrain_generator import PretrainGeneratorStage
@@ -46,7 +47,7 @@ def test_a_few_steps_end_in_the_same_weights(dataset, loss):
 def test_few_rows_left_over_change_nothing():
     """Products of five to eleven rows are not the same bits on one and on two threads."""
     rng = torch.Generator().manual_seed(0)
-    rows = losses._CHUNK_ELEMENTS // 1682 + 10
+    rows = chunks._OF_A_LOSS_ON_CPU // 1682 + 10
     hidden, table = torch.randn(rows, 128, generator=rng), torch.randn(1683, 128, generator=rng)
     targets = torch.randint(1, 1683, (rows,), generator=rng)
     results, before = [], torch.get_num_threads()
@@ -54,7 +55,7 @@ def test_few_rows_left_over_change_nothing():
         for threads in (1, 2):
             torch.set_num_threads(threads)
             leaves = hidden.clone().requires_grad_(), table.clone().requires_grad_()
-            losses.softmax_cross_entropy(*leaves, targets).backward()
+            softmax_cross_entropy(*leaves, targets).backward()
             results.append([leaf.grad for leaf in leaves])
     finally:
         torch.set_num_threads(before)

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mfgan.config import load_config
-from mfgan.training.losses import softmax_cross_entropy
+from mfgan.training.full_softmax import softmax_cross_entropy
 from mfgan.training.stage import StageContext
 from mfgan.training.stages import stage_class
 
@@ -171,7 +171,7 @@ def test_the_softmax_that_asks_nothing_is_the_same(smoothing, precision, monkeyp
 
     asked = run()
     near = {"rtol": 2e-2, "atol": 2e-2} if precision == torch.bfloat16 else {}
-    monkeypatch.setattr("mfgan.training.losses._asks", lambda hidden: False)
+    monkeypatch.setattr("mfgan.training.full_softmax._asks", lambda hidden: False)
     for got, wanted in zip(run(), asked, strict=True):
         torch.testing.assert_close(got, wanted, **near)
 

@@ -173,7 +173,9 @@ class AdversarialStage(TrainingStage):
             entropy_weight=settings.entropy_weight,
             seen=seen_by(self.generator, batch, batch.last_tokens() if self._at_ends else None),
         )
-        parts = policy_loss(hidden, self.generator.item_table, terms)
+        parts = policy_loss(
+            *(hidden, self.generator.item_table, terms), precision=self.product_precision()
+        )
         figures = {
             "reward": actions.rewards.mean(),
             "reward_spread": actions.rewards.std(),

@@ -14,12 +14,8 @@ from mfgan.data.sampling import NegativeSampler
 from mfgan.models.generator import Generator
 from mfgan.models.seen import seen_by
 from mfgan.training.draws import integers
-from mfgan.training.losses import (
-    gbce,
-    has_bf16_products,
-    sampled_softmax,
-    softmax_cross_entropy,
-)
+from mfgan.training.full_softmax import softmax_cross_entropy
+from mfgan.training.losses import gbce, sampled_softmax
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.replay import Sizes
 from mfgan.training.stage import StageContext, StepOutput, TrainingStage
@@ -137,7 +133,7 @@ class PretrainGeneratorStage(TrainingStage):
             return softmax_cross_entropy(
                 *(hidden, table, targets),
                 label_smoothing=smoothing,
-                precision=self._precision(),
+                precision=self.product_precision(),
                 seen=seen_by(self.generator, batch),
             )
         if settings.loss == "sampled-softmax":
@@ -150,11 +146,6 @@ class PretrainGeneratorStage(TrainingStage):
         else:
             negatives, t = self._any_items(targets, step), settings.gbce_t
         return gbce(hidden, table, targets, negatives, t=t, sparse=self._sparse)
-
-    def _precision(self) -> torch.dtype:
-        """Of the softmax's products: bf16 where it is asked for and the processor has it."""
-        wanted = self.context.config.precision == "bf16" and self.context.device.type == "cpu"
-        return torch.bfloat16 if wanted and has_bf16_products() else torch.float32
 
     def _shared_negatives(self, step: int) -> dict[str, Tensor]:
         """``(num_negatives,)`` items for all rows and the logs of their expected counts."""
