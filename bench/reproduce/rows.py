@@ -92,6 +92,10 @@ _TOGETHER = "pretrain_discriminator.own_weight=0"
 # What ablations change, and so are tested against.
 ABLATED = "with-discriminators"
 
+# Two of the published turns, and what no judges would have taught meanwhile.
+SHORT_CONTROL = "control-short"
+_SHORT, _SOFTMAX = "adversarial.turns=2", "pretrain_generator.loss=softmax"
+
 _ALONE = ("pretrain-generator",)
 _JUDGED = ("pretrain-discriminator", "adversarial")
 
@@ -109,10 +113,9 @@ def _ablation(title: str, run: str, *settings: str) -> Row:
     return replace(_tuned(title, run), settings=settings, against=ABLATED)
 
 
-def _published(title: str, run: str, *settings: str) -> Row:
-    stages = (*_ALONE, *_JUDGED)
-    settings = (*_COMMON, *settings)
-    return Row(title, run, stages, "adversarial", preset="paper", settings=settings)
+def _published(title: str, run: str, *settings: str, against: str = "control") -> Row:
+    start, settings = "generator-published", (*_COMMON, *settings)
+    return Row(title, run, _JUDGED, "adversarial", start, "paper", settings, against)
 
 
 ROWS = {
@@ -123,9 +126,22 @@ ROWS = {
     "generator": _generator("generator, full softmax", "softmax"),
     "folds": Row("", "folds", ("cross-fit",), "", start="generator"),
     "control": Row("control: likelihood", "control", (CONTROL,), CONTROL, start="generator"),
+    "generator-published": Row(
+        *("generator as published", "generator-published", _ALONE, _ALONE[0]),
+        preset="paper",
+        settings=_COMMON,
+    ),
     "paper": _published("MFGAN as published", "paper"),
+    # The published turns train by the full softmax, weighted by a reward; here nothing judges.
+    SHORT_CONTROL: replace(
+        _published("control: likelihood, passes of 2 published turns", SHORT_CONTROL),
+        stages=(CONTROL,),
+        scored=CONTROL,
+        settings=(*_COMMON, _SHORT, "adversarial.evaluate_every=80", _SOFTMAX),
+        against=SHORT_CONTROL,
+    ),
     "paper-short": _published(
-        "MFGAN as published, 2 of its 100 turns", "paper-short", "adversarial.turns=2"
+        *("MFGAN as published, 2 of its 100 turns", "paper-short", _SHORT), against=SHORT_CONTROL
     ),
     "tuned": Row("MFGAN tuned", "tuned", _JUDGED, "adversarial", start="folds"),
     ABLATED: _tuned("MFGAN tuned, with discriminators", "tuned"),

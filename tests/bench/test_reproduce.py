@@ -10,6 +10,7 @@ from bench.reproduce import run as runs
 from bench.reproduce.rows import ROWS, Data, find_row, settings_of
 from bench.reproduce.run import reproduce
 from bench.reproduce.table import table
+from mfgan.config import load_config
 from mfgan.console import SILENT
 from mfgan.errors import MfganError
 from mfgan.evaluation.significance import randomisation_test
@@ -185,3 +186,19 @@ def test_the_published_settings_are_those_of_no_data_set():
     assert settings_of(ROWS["paper"], "beauty") == ("precision=bf16",)
     assert "generator.max_len=50" in settings_of(ROWS["generator-bce"], "beauty")
     assert settings_of(ROWS["generator-bce"], "beauty")[-1] == "pretrain_generator.loss=bce"
+
+
+def test_published_turns_have_a_control_of_as_many_passes_and_validations():
+    names = ("paper-short", "control-short")
+    paper, control = (
+        load_config(ROWS[name].preset, overrides=settings_of(ROWS[name], "ml-1m")) for name in names
+    )
+    assert {ROWS[name].start for name in names} == {"generator-published"}
+    assert {ROWS[name].against for name in names} == {"control-short"}
+    assert control.pretrain_generator.loss == "softmax"
+    # The adversarial stage counts turns, its control passes.
+    passes = paper.adversarial.generator_epochs * paper.adversarial.evaluate_every
+    assert control.adversarial.evaluate_every == passes
+    assert control.adversarial.model_copy(
+        update={"evaluate_every": paper.adversarial.evaluate_every}
+    ) == (paper.adversarial)
