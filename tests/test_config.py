@@ -54,6 +54,11 @@ def test_override_values_are_toml_or_bare_words():
             "generator.hiden_dim: no such setting; did you mean 'generator.hidden_dim'",
         ),
         ("hidden_dim=3", "did you mean generator.hidden_dim or discriminator.hidden_dim"),
+        (
+            "generator.factors=genre",
+            "generator.factors: must be a list of names or all, got .genre.",
+        ),
+        ("generator.factors=[1]", "generator.factors: must be a list of names or all, got .1."),
         ("generator.hidden_dim=0", "generator.hidden_dim: input should be .* 1, got 0"),
         ("generator.hidden_dim=63", "hidden_dim must be a multiple of num_heads, got 63 and 2"),
         ("generator.norm=batch", "generator.norm: .*got 'batch'"),

@@ -24,7 +24,7 @@ GENERATOR = {
     "convolution_share": 0.7,
     "normalize": False,
     "temperature": 1.0,
-    "factors": (),
+    "factors": "all",
     "unseen_only": True,
     "init_scale": 0.02,
 }

@@ -10,7 +10,6 @@ _USER = "1"
 _SETTINGS = (
     *("pretrain_generator.epochs=30", "generator.max_len=100"),
     "pretrain_discriminator.batch_size=16",
-    'generator.factors=["genre", "year"]',  # so that scores can be told by them, too
 )
 
 

@@ -70,6 +70,7 @@ hidden_dim = 128
 positions = "start"
 norm_place = "post"
 convolution = 10
+factors = "all"
 dropout = 0.3
 attention_dropout = 0.3
 unseen_only = true

@@ -63,7 +63,8 @@ class RunConfig(Section):
     def _rows_are_all_there_is(self) -> "RunConfig":
         if self.generator.factors and self.pretrain_generator.sparse_items is True:
             raise ValueError(
-                "pretrain_generator.sparse_items must be false with generator.factors, got true"
+                "pretrain_generator.sparse_items must be false with generator.factors, got true; "
+                "generator.factors=[] leaves them out"
             )
         return self
 

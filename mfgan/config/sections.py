@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Section(BaseModel):
@@ -51,10 +51,11 @@ class GeneratorConfig(Section):
         default=False, description="cosine logits: hidden states and items of length 1"
     )
     temperature: float = Field(default=1.0, gt=0, description="logits are divided by it")
-    factors: tuple[str, ...] = Field(
+    factors: tuple[str, ...] | Literal["all"] = Field(
         default=(),
         description="factors whose vectors are added to the item's own, where it is read and where "
-        "it is ranked; none named: none, as published",
+        "it is ranked; none named: none, as published; all: every attribute of the item table that "
+        "is no vector",
     )
     unseen_only: bool = Field(
         default=False,
@@ -64,6 +65,14 @@ class GeneratorConfig(Section):
     init_scale: float = Field(
         default=0.02, gt=0, description="standard deviation of the embeddings"
     )
+
+    @field_validator("factors", mode="before")
+    @classmethod
+    def _names_or_all(cls, value: object) -> object:
+        names = isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+        if not names and value != "all":
+            raise ValueError(f"must be a list of names or all, got {value!r}")
+        return value
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "GeneratorConfig":

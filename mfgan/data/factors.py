@@ -80,6 +80,11 @@ class Factor:
         return len(self.values) - 1 if self.offsets is None else len(self.offsets) - 2
 
     @property
+    def is_attribute(self) -> bool:
+        """Whether it has values of the item table: no vector, not the id, not the popularity."""
+        return self.kind != "dense" and self.name not in (ID, POPULARITY)
+
+    @property
     def coverage(self) -> float:
         """Share of the items whose value is known."""
         if self.kind == "dense":

@@ -102,7 +102,7 @@ def _dealt_anew(generator: Generator, part: int, rng: np.random.Generator) -> It
     if part == 0:
         generator.item_embedding = nn.Parameter(own[torch.from_numpy(owners)], requires_grad=False)
     elif factors is not None:
-        each = np.tile(np.arange(len(own)), (len(generator.config.factors), 1))
+        each = np.tile(np.arange(len(own)), (len(generator.factor_names), 1))
         each[part - 1] = owners
         generator.factor_embedding = DealtAnew(factors, each)  # type: ignore[assignment]
     try:

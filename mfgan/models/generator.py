@@ -29,11 +29,14 @@ class Generator(nn.Module):
     Args:
         config: Sizes and options.
         num_items: Items of the data set; item 0 is reserved and never recommended.
-        factors: What ``config.factors`` chooses among by name.
+        factors: What ``config.factors`` chooses among.
         seed: Initial weights follow from it alone.
 
     Raises:
         MfganError: ``config.factors`` names one that is not there.
+
+    Attributes:
+        factor_names: The factors in the items' vectors.
 
     Example:
         >>> generator = Generator(GeneratorConfig(hidden_dim=8), num_items=20)
@@ -56,8 +59,12 @@ class Generator(nn.Module):
         self.sparse_gradients = False
         self.item_embedding = nn.Parameter(torch.empty(num_items + 1, config.hidden_dim))
         self.factor_embedding: FactorEmbedding | None = None
-        if config.factors:
+        if config.factors == "all":
+            chosen = [factor for factor in factors if factor.is_attribute]
+        else:
             chosen = named_factors("generator", config.factors, factors)
+        self.factor_names = tuple(factor.name for factor in chosen)
+        if chosen:
             width, scale = config.hidden_dim, config.init_scale
             self.factor_embedding = FactorEmbedding(chosen, width, init_scale=scale)
         self.position_embedding: nn.Parameter | None = None
@@ -67,7 +74,7 @@ class Generator(nn.Module):
         self.final_norm = make_norm(config) if config.norm_place == "pre" else nn.Identity()
         self._initialise(torch.Generator().manual_seed(seed))
         if self.factor_embedding is not None:
-            self.factor_embedding.reset_parameters(factor_rngs(config.factors, seed))
+            self.factor_embedding.reset_parameters(factor_rngs(self.factor_names, seed))
 
     @torch.no_grad()
     def _initialise(self, generator: torch.Generator) -> None:
@@ -152,7 +159,7 @@ class Generator(nn.Module):
     @property
     def part_names(self) -> tuple[str, ...]:
         """What an item's vector is the sum of: its own, and one for each of its factors."""
-        return (ITEM_ITSELF, *self.config.factors)
+        return (ITEM_ITSELF, *self.factor_names)
 
     def logit_parts(self, hidden: Tensor, items: Tensor) -> Tensor:
         """What each part of an item's vector adds to the item's logit.

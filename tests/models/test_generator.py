@@ -266,6 +266,28 @@ def test_a_factor_begins_the_same_whatever_others_there_are():
     assert torch.equal(alone, beside)
 
 
+def test_all_are_the_attributes_that_are_no_vectors():
+    same = np.arange(NUM_ITEMS + 1, dtype=np.int32)
+    derived = [
+        Factor(name, "categorical", NUM_ITEMS + 1, same, None, tuple(map(str, same)))
+        for name in ("id", "popularity")
+    ]
+    every = Generator(
+        GeneratorConfig(hidden_dim=16, factors="all"),
+        NUM_ITEMS,
+        factors=[*derived, *made_factors()],
+    )
+    assert every.factor_names == ("unused", "color")
+    named = Generator(
+        GeneratorConfig(hidden_dim=16, factors=("unused", "color")),
+        NUM_ITEMS,
+        factors=made_factors(),
+    )
+    for name, weight in named.state_dict().items():
+        assert torch.equal(weight, every.state_dict()[name]), name
+    assert Generator(GeneratorConfig(factors="all"), NUM_ITEMS).factor_embedding is None
+
+
 def test_a_factor_that_is_not_there_is_named():
     config = GeneratorConfig(hidden_dim=16, factors=("colour",))
     with pytest.raises(MfganError, match="generator: factor must be one of size, unused, color"):

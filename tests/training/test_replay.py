@@ -96,7 +96,7 @@ def test_replayed_steps_are_the_steps(dataset, overrides):
         for mine, own in zip(
             replaying.generator.parameters(), plain.generator.parameters(), strict=True
         ):
-            if tolerance:
+            if tolerance and own.numel():
                 assert (mine.grad - own.grad).norm() <= 0.05 * own.grad.norm()
             else:
                 torch.testing.assert_close(mine.grad, own.grad, rtol=1e-4, atol=1e-6)

@@ -8,20 +8,23 @@ from mfgan.config import load_config
 from mfgan.training.stage import StageContext
 from mfgan.training.stages import pretrain_generator
 
-PLAIN = "pretrain_generator.optimizer={average = 0.0, weight_decay = 0.0}"
+AVERAGED = ("pretrain_generator.loss=bce", "generator.factors=[]")
+STEPS = "pretrain_generator.optimizer={average = 0.0, weight_decay = 0.0}"
+PLAIN = (*AVERAGED, STEPS)
 
 
 @pytest.mark.parametrize(
     ("settings", "rows"),
     [
-        (["pretrain_generator.loss=bce", PLAIN], True),
-        (["pretrain_generator.loss=sampled-softmax", PLAIN], True),
-        (["pretrain_generator.loss=softmax", PLAIN], False),
-        (["pretrain_generator.loss=bce"], False),
-        (["pretrain_generator.loss=bce", PLAIN, "pretrain_generator.sparse_items=false"], False),
-        (["pretrain_generator.loss=bce", PLAIN, "generator.normalize=true"], False),
+        (PLAIN, True),
+        ((*PLAIN, "pretrain_generator.loss=sampled-softmax"), True),
+        ((*PLAIN, "pretrain_generator.loss=softmax"), False),
+        (AVERAGED, False),
+        ((*PLAIN, "pretrain_generator.sparse_items=false"), False),
+        ((*PLAIN, "generator.normalize=true"), False),
+        ((*PLAIN, "generator.factors=all"), False),
     ],
-    ids=["bce", "sampled", "softmax", "averaged", "refused", "normalised"],
+    ids=["bce", "sampled", "softmax", "averaged", "refused", "normalised", "attributes"],
 )
 def test_auto_chooses_rows_for_large_tables(tmp_path, monkeypatch, settings, rows):
     dataset = made_dataset(tmp_path)

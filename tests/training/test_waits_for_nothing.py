@@ -214,6 +214,7 @@ def test_rows_of_items_that_are_all_distinct(dataset, monkeypatch):
 def test_rows_alone_are_updated_only_on_a_cpu_unless_asked_for(dataset, monkeypatch):
     monkeypatch.setattr("mfgan.training.stages.pretrain_generator._MANY_ITEMS", 1)
     overrides = ["pretrain_generator.loss=gbce", "pretrain_generator.optimizer.average=0"]
+    overrides.append("generator.factors=[]")
     on = {d: stage_on(d, dataset, "pretrain-generator", overrides)._sparse for d in ("cpu", META)}
     assert on == {"cpu": True, META: False}
     overrides.append("pretrain_generator.sparse_items=true")

@@ -73,7 +73,7 @@ class PretrainGeneratorStage(TrainingStage):
         if settings.sparse_items != "auto":
             return settings.sparse_items
         whole = settings.loss == "softmax" or self.context.config.generator.normalize
-        whole |= bool(self.context.config.generator.factors)
+        whole |= self.generator.factor_embedding is not None
         whole |= bool(optimizer.average or optimizer.weight_decay)
         # How many rows there are would have to be read back from a GPU.
         whole |= self.context.device.type != "cpu"
