@@ -74,6 +74,16 @@ class JaggedBatch:
         """How many tokens the batch holds."""
         return self.items.shape[0]
 
+    def require_targets(self) -> Tensor:
+        """``targets``.
+
+        Raises:
+            ValueError: The batch has none.
+        """
+        if self.targets is None:
+            raise ValueError("batch must have targets, got none")
+        return self.targets
+
     def last_tokens(self) -> Tensor:
         """Where each session ends.
 

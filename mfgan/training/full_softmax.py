@@ -19,12 +19,6 @@ if TYPE_CHECKING:
 _TINY = 1e-30
 
 
-def has_bf16_products() -> bool:
-    """Whether this processor multiplies bfloat16 matrices by instructions of its own."""
-    asks = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(asks and asks())
-
-
 def softmax_cross_entropy(
     hidden: Tensor,
     table: Tensor,

@@ -58,8 +58,7 @@ def padded(batch: JaggedBatch, sizes: Sizes) -> JaggedBatch:
     if more < 0 or empty < 0 or batch.max_seqlen > sizes.max_len:
         got = (batch.total_tokens, batch.num_sessions, batch.max_seqlen)
         raise ValueError(f"padded: a batch must fit {sizes}, got {got}")
-    if batch.targets is None:
-        raise ValueError("padded: a batch must have targets, got none")
+    targets = batch.require_targets()
     lengths = [sizes.max_len] * full + [rest] * (rest > 0) + [0] * empty
     offsets = np.concatenate([batch.offsets.numpy(), batch.total_tokens + np.cumsum(lengths)])
     places = np.arange(more) % sizes.max_len
@@ -74,7 +73,7 @@ def padded(batch: JaggedBatch, sizes: Sizes) -> JaggedBatch:
         offsets=offsets,
         positions=behind(batch.positions, places),
         users=behind(batch.users, nobody),
-        targets=behind(batch.targets, nothing),
+        targets=behind(targets, nothing),
         **before,
     )
     return replace(packed, max_seqlen=sizes.max_len)

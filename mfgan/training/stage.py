@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -16,8 +16,8 @@ from mfgan.console import SILENT, Reporter
 from mfgan.errors import MfganError
 from mfgan.training.checkpoint import load_model
 from mfgan.training.draws import Draws, counter
-from mfgan.training.full_softmax import has_bf16_products
 from mfgan.training.optimizer import Optimizer
+from mfgan.training.precision import autocast, product_precision
 from mfgan.training.seeds import derived_seed
 
 if TYPE_CHECKING:
@@ -154,16 +154,11 @@ class Stage(ABC):
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Where a training step runs its models: in ``precision``."""
-        if self.context.config.precision == "float32":
-            return nullcontext()
-        # A step reads each weight once, and what is cached would not survive a recording.
-        kind = self.context.device.type
-        return torch.autocast(kind, torch.bfloat16, cache_enabled=False)
+        return autocast(self.context.config, self.context.device)
 
     def product_precision(self) -> torch.dtype:
-        """Of a loss's products with all items: bf16 where it is asked for and the CPU has it."""
-        wanted = self.context.config.precision == "bf16" and self.context.device.type == "cpu"
-        return torch.bfloat16 if wanted and has_bf16_products() else torch.float32
+        """Of a loss's products with all items."""
+        return product_precision(self.context.config, self.context.device)
 
     def draws_at(self, purpose: int, step: int) -> Draws:
         """Where a step draws what ``purpose`` names: on the device where that is no CPU."""

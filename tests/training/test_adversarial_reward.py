@@ -83,7 +83,7 @@ def test_calibrated_rewards_are_the_corrected_rankings(dataset, tmp_path, monkey
     last = batch.last_tokens()
     items = torch.arange(1, 4).expand(len(last), -1)
     expected = stage.discriminators(batch, last, items) @ weights
-    torch.testing.assert_close(stage._rewards(batch, last, items), expected)
+    torch.testing.assert_close(stage.policy.rewards(batch, last, items), expected)
 
 
 def test_factors_with_nothing_to_say_change_nothing(dataset):
@@ -149,5 +149,7 @@ def test_top_has_no_more_actions_than_items(dataset):
         context_of(dataset, "adversarial.policy=top", "adversarial.num_samples=99")
     )
     batch = stage.batches(0)[0]
-    found = stage._actions(batch, stage.generator(batch).detach(), None, step=0)
+    found = stage.policy.act(
+        *(batch, stage.generator(batch).detach(), None), torch.Generator().manual_seed(0)
+    )
     assert found.items.shape == (batch.total_tokens, dataset.num_items)

@@ -223,7 +223,7 @@ def test_rewards_at_some_positions_weigh_as_much_as_at_all(dataset):
     batch = stage.batches(0)[0]
     hidden = stage.generator(batch).detach()
     positions = stage.host_draws(batch, epoch=0, step=0)["positions"]
-    found = stage._actions(batch, hidden, positions, step=0)
+    found = stage.policy.act(batch, hidden, positions, torch.Generator().manual_seed(0))
     assert found.items.shape == found.coefficients.shape == (batch.total_tokens, 3)
     chosen = found.coefficients.abs().sum(1) > 0
     per_session = torch.tensor(
@@ -241,7 +241,7 @@ def test_published_reward_weighs_the_likelihood_of_the_real_items(dataset):
     )
     batch = stage.batches(0)[0]
     hidden = stage.generator(batch).detach()
-    found = stage._actions(batch, hidden, None, step=0)
+    found = stage.policy.act(batch, hidden, None, torch.Generator().manual_seed(0))
     assert torch.equal(found.items[:, 0], batch.targets)
     last = batch.last_tokens()
     logits = stage.generator.logits(hidden[last])

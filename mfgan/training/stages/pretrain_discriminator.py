@@ -145,11 +145,9 @@ class PretrainDiscriminatorStage(TrainingStage):
     ) -> StepOutput:
         """Draw candidates beside the real items of one batch and judge both."""
         batch, drawn = self.given(batch, drawn, epoch, step)
-        if batch.targets is None:
-            raise ValueError(f"{self.name}: batch must have targets, got none")
         positions, proposer = drawn["positions"], self._proposers[epoch % len(self._proposers)]
         trials = trials_at(
-            *(proposer, batch, positions, batch.targets[positions]),
+            *(proposer, batch, positions, batch.require_targets()[positions]),
             self.context.config.sample,
             self.draws_at(_CANDIDATES, step),
         )

@@ -116,8 +116,6 @@ class PretrainGeneratorStage(TrainingStage):
     ) -> StepOutput:
         """The loss of one batch, with dropout."""
         batch, drawn = self.given(batch, drawn, epoch, step)
-        if batch.targets is None:
-            raise ValueError(f"{self.name}: batch must have targets, got none")
         with self.autocast():
             hidden = self.generator(batch, rng=self.rng_at(step))
         loss = self._loss(hidden.float(), batch, drawn, step)
@@ -126,8 +124,8 @@ class PretrainGeneratorStage(TrainingStage):
     def _loss(
         self, hidden: Tensor, batch: JaggedBatch, drawn: Mapping[str, Tensor], step: int
     ) -> Tensor:
-        settings, table, targets = self.likelihood, self.generator.item_table, batch.targets
-        assert targets is not None
+        settings, table = self.likelihood, self.generator.item_table
+        targets = batch.require_targets()
         if settings.loss == "softmax":
             smoothing = settings.label_smoothing
             return softmax_cross_entropy(

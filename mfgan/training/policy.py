@@ -1,0 +1,163 @@
+"""What the generator proposes in the adversarial stage, and what its judges make of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfgan.data.batch import JaggedBatch
+from mfgan.models.discriminator import Discriminators
+from mfgan.models.generator import Generator
+from mfgan.models.seen import seen_by
+from mfgan.training.calibration import fit_sure_choice
+from mfgan.training.candidates import Draw, draw_candidates
+from mfgan.training.choices import choices, choosers
+from mfgan.training.draws import Draws
+from mfgan.training.precision import autocast
+from mfgan.training.rewards import (
+    independent_coefficients,
+    reward_of,
+    top_coefficients,
+    without_replacement_coefficients,
+)
+from mfgan.training.stage import StageContext
+
+
+@dataclass(frozen=True)
+class Actions:
+    """Items, and what they earned.
+
+    Args:
+        items: ``(num_rows, num_samples)`` int64.
+        coefficients: ``(num_rows, num_samples)``, theirs in the policy gradient; 0 leaves one out.
+        rewards: What the coefficients come from, of those items that were judged.
+    """
+
+    items: Tensor
+    coefficients: Tensor
+    rewards: Tensor
+
+
+class Policy:
+    """Draws the generator's actions and has them judged.
+
+    Args:
+        context: The run's, with generator and discriminators.
+        fitted: ``(num_factors,)`` weights of the factors' logits, where these are the reward.
+    """
+
+    def __init__(self, context: StageContext, fitted: Tensor | None) -> None:
+        self._context = context
+        self._settings = context.config.adversarial
+        self._generator: Generator = context.generator()
+        self._discriminators: Discriminators = context.discriminators()
+        self._fitted = fitted
+
+    def act(self, batch: JaggedBatch, hidden: Tensor, rows: Tensor | None, draws: Draws) -> Actions:
+        """Actions of every row of the loss.
+
+        Args:
+            batch: Sessions.
+            hidden: ``(num_rows, hidden_dim)``, without gradient: a row for each token or, where
+                ``contexts = "ends"``, for each session.
+            rows: ``(n,)`` int64, those that act; all where None.
+            draws: What is drawn from.
+
+        Returns:
+            The actions; those of rows that do not act count for nothing.
+        """
+        method = self._settings.policy
+        if method == "likelihood":
+            return self._weighted_likelihood(batch, hidden)
+        if rows is None:
+            rows = torch.arange(len(hidden), device=hidden.device)
+        # The tokens that the rows come behind: the same where each token has one.
+        tokens = batch.last_tokens() if self._settings.contexts == "ends" else rows
+        count = self._settings.num_samples
+        if method == "top":
+            count = min(count, self._generator.num_items)
+        draw = draw_candidates(
+            *(hidden[rows], self._generator.item_table, count),
+            method=method,
+            rng=draws,
+            seen=seen_by(self._generator, batch, tokens),
+        )
+        rewards = self.rewards(batch, tokens, draw.items)
+        # The loss is a mean over all rows; this one is over those that earn a reward.
+        coefficients = len(hidden) / len(rows) * self._coefficients(draw, rewards)
+        if len(rows) == len(hidden):
+            return Actions(draw.items, coefficients, rewards)
+        everywhere = draw.items.new_ones(len(hidden), draw.items.shape[1])
+        nothing = coefficients.new_zeros(everywhere.shape)
+        return Actions(
+            everywhere.index_copy(0, rows, draw.items),
+            nothing.index_copy(0, rows, coefficients),
+            rewards,
+        )
+
+    def _coefficients(self, draw: Draw, rewards: Tensor) -> Tensor:
+        if self._settings.policy == "multinomial":
+            return independent_coefficients(rewards, self._settings.baseline)
+        if self._settings.policy == "gumbel":
+            return without_replacement_coefficients(rewards, draw, self._settings.baseline)
+        return top_coefficients(rewards, draw)
+
+    def _weighted_likelihood(self, batch: JaggedBatch, hidden: Tensor) -> Actions:
+        """As published: a session earns the reward of what is proposed at its end, everywhere."""
+        last = batch.last_tokens()
+        proposed = draw_candidates(
+            *(hidden[last], self._generator.item_table, 1),
+            method="top",
+            rng=torch.Generator(),
+            seen=seen_by(self._generator, batch, last),
+        )
+        rewards = self.rewards(batch, last, proposed.items)
+        lengths = batch.cu_seqlens.diff().long()
+        weights = rewards.repeat_interleave(lengths, dim=0, output_size=batch.total_tokens)
+        return Actions(batch.require_targets().unsqueeze(1), weights, rewards)
+
+    def rewards(self, batch: JaggedBatch, tokens: Tensor, items: Tensor) -> Tensor:
+        """What the judges make of items behind tokens.
+
+        Args:
+            batch: Sessions.
+            tokens: ``(n,)`` int64, places in the batch.
+            items: ``(n, num_samples)`` int64.
+
+        Returns:
+            ``(n, num_samples)``.
+        """
+        judges = self._discriminators
+        with torch.no_grad(), autocast(self._context.config, self._context.device):
+            return reward_of(
+                judges(batch, tokens, items).float(),
+                self._settings.reward,
+                sharpness=judges.config.sharpness,
+                mixture=judges.mixture,
+                fitted=self._fitted,
+            )
+
+
+def fitted_weights(context: StageContext, rng: np.random.Generator) -> Tensor:
+    """Weights of the factors' logits that predict validation items best, beside the generator's.
+
+    Args:
+        context: The run's, with generator and discriminators.
+        rng: Draws the users, where there are many.
+
+    Returns:
+        ``(num_factors,)``; those that are no more than chance are 0, and a notice says so where
+        all are.
+    """
+    limits, dataset = context.config.calibrate, context.dataset
+    users = choosers(dataset, limits.users, rng)
+    judges = context.generator(), context.discriminators()
+    fit = fit_sure_choice(*choices(*judges, dataset, users, limits.top_k))
+    weights = fit.relative(fit.weights)
+    if not weights.any():
+        context.reporter.note(
+            "adversarial: on validation items no factor says more than chance; no item earns a "
+            "reward, and the generator stays as it is"
+        )
+    return weights.float().to(context.device)
