@@ -162,7 +162,7 @@ def _hand_on(context: StageContext, run: Run, stage: str) -> None:
         for model in ("generator", "discriminators"):
             if path := source.weights(model):
                 load_model(path, model, getattr(context, model)())
-        if folds := source.store("cross-fit").best_path():
+        if folds := source.fold_weights():
             context.load(folds)
     # Continued likelihood stands in the adversarial stage's place, not after it.
     aside = "adversarial" if stage == CONTROL_STAGE else CONTROL_STAGE

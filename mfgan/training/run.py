@@ -178,9 +178,21 @@ class Run:
             if path is not None and (path / f"{model}.safetensors").exists():
                 return path
         # Not trained here: what the run was begun from serves, as long as that is there.
-        if self.init is not None and (Path(self.init) / "run.json").exists():
-            return Run.open(self.init).weights(model)
-        return None
+        before = self._before()
+        return None if before is None else before.weights(model)
+
+    def fold_weights(self) -> Path | None:
+        """The folder of the cross-fit's generators, of this run or of what it was begun from."""
+        before = self._before()
+        return self.store("cross-fit").best_path() or (
+            None if before is None else before.fold_weights()
+        )
+
+    def _before(self) -> "Run | None":
+        """The run whose weights this one started from, as long as that is there."""
+        if self.init is None or not (Path(self.init) / "run.json").exists():
+            return None
+        return Run.open(self.init)
 
     def generator(self, stage: str | None = None) -> "Generator":
         """The trained generator, on the CPU.

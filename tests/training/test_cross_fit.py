@@ -105,6 +105,10 @@ def test_another_run_may_start_from_the_folds(dataset, tmp_path):
     whole = train(dataset, tmp_path / "whole", config)
     one, other = (r.discriminators("pretrain-discriminator").state_dict() for r in (run, whole))
     assert all(torch.equal(one[name], other[name]) for name in one)
+    further = train(
+        dataset, tmp_path / "more", config, stage="pretrain-discriminator", init=run.path
+    )
+    assert further.fold_weights() == source.fold_weights() is not None
 
 
 @pytest.mark.parametrize("folds", [0, 1, 1000])
