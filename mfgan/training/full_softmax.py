@@ -65,9 +65,10 @@ class LogitBlock:
         self._dtype = precision if self.lowered else hidden.dtype
         self._items = items.to(self._dtype)
         self._narrow = hidden.new_empty(num_rows, len(items), dtype=self._dtype)
-        # In place only where torch is known to work so.
+        # In place only where torch is known to work so; else taken when it is first wanted.
         shared = not self.lowered and hidden.device.type == "cpu"
-        self._wide = self._narrow if shared else torch.empty_like(self._narrow, dtype=hidden.dtype)
+        self._wide = self._narrow if shared else None
+        self._full = hidden.dtype
 
     def logits(self, hidden: Tensor) -> Tensor:
         """``(rows, num_items)`` of a chunk's states, in the precision of products."""
@@ -76,7 +77,14 @@ class LogitBlock:
 
     def wide(self, num_rows: int) -> Tensor:
         """``(num_rows, num_items)`` of full width; it may be the memory of the logits."""
+        if self._wide is None:
+            self._wide = torch.empty_like(self._narrow, dtype=self._full)
         return self._wide[:num_rows]
+
+    def wide_logits(self, hidden: Tensor) -> Tensor:
+        """``(rows, num_items)`` of a chunk's states, of full width."""
+        logits = self.logits(hidden)
+        return self.wide(len(logits)).copy_(logits) if self.lowered else logits
 
     def add_gradients(
         self, grad: Tensor, hidden: Tensor, grad_hidden: Tensor, grad_items: Tensor

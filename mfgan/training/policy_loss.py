@@ -107,7 +107,7 @@ class _PolicyLoss(torch.autograd.Function):
         chunks = even_chunks(len(hidden), most)
         block = LogitBlock(hidden, items, chunks[0].stop if chunks else 0, precision)
         for part in chunks:
-            grad = _chunk(block.logits(hidden[part]).to(hidden.dtype), terms, part, sums)
+            grad = _chunk(block.wide_logits(hidden[part]), terms, part, sums)
             if grad_hidden is not None and grad_table is not None:
                 block.add_gradients(grad, hidden[part], grad_hidden[part], grad_table[1:])
         count = max(1, len(hidden))
