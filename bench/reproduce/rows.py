@@ -58,6 +58,13 @@ class Row:
 
 # Faster where the processor has such products, and of equal accuracy (docs/experiments.md).
 _COMMON = ("precision=bf16",)
+# Where items have few interactions: more dropout, cosine logits, weight decay.
+_SPARSE = (
+    *_COMMON,
+    *("generator.max_len=50", "generator.dropout=0.5", "generator.attention_dropout=0.2"),
+    *("generator.normalize=true", "generator.temperature=0.07", "pretrain_generator.epochs=16"),
+    "pretrain_generator.optimizer.weight_decay=0.1",
+)
 DATA = {
     "ml-1m": Data(
         "ml-1m/sasrec.txt.gz",
@@ -75,14 +82,12 @@ DATA = {
     "beauty": Data(
         "amazon/s3rec_Beauty.txt.gz",
         "sequences",
-        (
-            *_COMMON,
-            *("generator.max_len=50", "generator.dropout=0.5", "generator.attention_dropout=0.2"),
-            *("generator.normalize=true", "generator.temperature=0.07"),
-            *("generator.factors=['attributes']", "pretrain_generator.epochs=16"),
-            "pretrain_generator.optimizer.weight_decay=0.1",
-        ),
+        (*_SPARSE, "generator.factors=['attributes']"),
         ("attributes", "popularity", "co_occurrence"),
+    ),
+    # Without an item table, and with the settings of the log above: nothing was searched here.
+    "games": Data(
+        "amazon/sasrec_Video.txt.gz", "sequences", _SPARSE, ("popularity", "co_occurrence")
     ),
 }
 # Here factors learn by their sum alone. That each learns by itself as well, as in the preset,

@@ -150,12 +150,13 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
             gap = (hidden * (items.mean(0) - items[columns[:, 0]])).sum(1)
             loss = loss - smoothing * (weights * gap).sum()
         if wanted:
+            # What is asked of the probabilities: the target's share, and if smoothed everyone's.
+            weighted = weights[:, None] * hidden
             grad_hidden -= (1 - smoothing) * items[columns[:, 0]]
-            shares = (smoothing - 1) * weights[:, None] * hidden
-            grad_table.index_add_(0, columns[:, 0] + 1, shares)
+            grad_table.index_add_(0, columns[:, 0] + 1, (smoothing - 1) * weighted)
             if smoothing:
                 grad_hidden -= smoothing * items.mean(0)
-                grad_table[1:] -= smoothing / items.shape[0] * (weights[:, None] * hidden).sum(0)
+                grad_table[1:] -= smoothing / items.shape[0] * weighted.sum(0)
             ctx.save_for_backward(grad_hidden.mul_(weights[:, None]), grad_table)
         return loss
 
