@@ -99,7 +99,7 @@ ABLATED = "with-discriminators"
 
 # Two of the published turns, and what no judges would have taught meanwhile.
 SHORT_CONTROL = "control-short"
-_SHORT, _SOFTMAX = "adversarial.turns=2", "pretrain_generator.loss=softmax"
+_SHORT = "adversarial.turns=2"
 
 _ALONE = ("pretrain-generator",)
 _JUDGED = ("pretrain-discriminator", "adversarial")
@@ -139,11 +139,13 @@ ROWS = {
     "paper": _published("MFGAN as published", "paper"),
     # The published turns train by the full softmax, weighted by a reward; here nothing judges.
     SHORT_CONTROL: replace(
-        _published("control: likelihood, passes of 2 published turns", SHORT_CONTROL),
+        _published(
+            *("control: likelihood, passes of 2 published turns", SHORT_CONTROL, _SHORT),
+            *("adversarial.evaluate_every=80", "pretrain_generator.loss=softmax"),
+            against=SHORT_CONTROL,
+        ),
         stages=(CONTROL,),
         scored=CONTROL,
-        settings=(*_COMMON, _SHORT, "adversarial.evaluate_every=80", _SOFTMAX),
-        against=SHORT_CONTROL,
     ),
     "paper-short": _published(
         *("MFGAN as published, 2 of its 100 turns", "paper-short", _SHORT), against=SHORT_CONTROL

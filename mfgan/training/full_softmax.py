@@ -4,6 +4,7 @@
 of a chunk of rows are at hand, in memory that is taken once and used for every chunk.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,13 +55,14 @@ class LogitBlock:
     Args:
         hidden: ``(n, hidden_dim)``, of all rows.
         items: ``(num_items, hidden_dim)``.
-        num_rows: Of the longest chunk.
+        chunks: The rows of each chunk, none longer than the first.
         precision: Of the matrix products; results are as wide as ``hidden``.
     """
 
     def __init__(
-        self, hidden: Tensor, items: Tensor, num_rows: int, precision: torch.dtype
+        self, hidden: Tensor, items: Tensor, chunks: Sequence[slice], precision: torch.dtype
     ) -> None:
+        num_rows = chunks[0].stop if chunks else 0
         self.lowered = precision == torch.bfloat16
         self._dtype = precision if self.lowered else hidden.dtype
         self._items = items.to(self._dtype)
@@ -125,7 +127,7 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
         chosen = hidden.new_empty(hidden.shape[0], 1)
         asks = _asks(hidden)
         chunks = loss_chunks(hidden, items.shape[0])
-        block = LogitBlock(hidden, items, chunks[0].stop if chunks else 0, precision)
+        block = LogitBlock(hidden, items, chunks, precision)
         for rows in chunks:
             logits = block.logits(hidden[rows])
             if seen is not None:

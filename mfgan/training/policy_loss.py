@@ -105,7 +105,7 @@ class _PolicyLoss(torch.autograd.Function):
         items = item_table[1:]
         most = logits_at_once(hidden.device) // max(1, len(items))
         chunks = even_chunks(len(hidden), most)
-        block = LogitBlock(hidden, items, chunks[0].stop if chunks else 0, precision)
+        block = LogitBlock(hidden, items, chunks, precision)
         for part in chunks:
             grad = _chunk(block.wide_logits(hidden[part]), terms, part, sums)
             if grad_hidden is not None and grad_table is not None:
@@ -125,7 +125,7 @@ class _PolicyLoss(torch.autograd.Function):
 
 
 def _chunk(logits: Tensor, terms: PolicyTerms, part: slice, sums: Tensor) -> Tensor:
-    """Add a few positions' share to ``sums``; the gradient of their logits, which are lost."""
+    """Add a few positions' share to ``sums``; returns their logits' gradient, maybe in place."""
     _hide(logits, terms, part)
     probs, total = _softmax(logits)
     targets = None if terms.targets is None else terms.targets[part].unsqueeze(1) - 1

@@ -183,10 +183,10 @@ class Run:
 
     def fold_weights(self) -> Path | None:
         """The folder of the cross-fit's generators, of this run or of what it was begun from."""
+        if (path := self.store("cross-fit").best_path()) is not None:
+            return path
         before = self._before()
-        return self.store("cross-fit").best_path() or (
-            None if before is None else before.fold_weights()
-        )
+        return None if before is None else before.fold_weights()
 
     def _before(self) -> "Run | None":
         """The run whose weights this one started from, as long as that is there."""

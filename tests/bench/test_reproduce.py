@@ -199,6 +199,5 @@ def test_published_turns_have_a_control_of_as_many_passes_and_validations():
     # The adversarial stage counts turns, its control passes.
     passes = paper.adversarial.generator_epochs * paper.adversarial.evaluate_every
     assert control.adversarial.evaluate_every == passes
-    assert control.adversarial.model_copy(
-        update={"evaluate_every": paper.adversarial.evaluate_every}
-    ) == (paper.adversarial)
+    same = {"evaluate_every": paper.adversarial.evaluate_every}
+    assert control.adversarial.model_copy(update=same) == paper.adversarial

@@ -83,8 +83,8 @@ class AdversarialStage(TrainingStage):
 
     @property
     def _nothing_to_learn(self) -> bool:
-        policy = self.settings
-        others = policy.mle_weight or policy.entropy_weight or policy.discriminator_epochs
+        settings = self.settings
+        others = settings.mle_weight or settings.entropy_weight or settings.discriminator_epochs
         return self._fitted is not None and not self._fitted.any() and not others
 
     @property
