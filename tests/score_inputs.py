@@ -9,8 +9,19 @@ from torch import Tensor
 from mfgan.ops import factor_score
 
 FLOATS = [
-    *("query", "key", "value", "residual", "position_key", "position_value", "out_weight"),
-    *("ff1_weight", "ff1_bias", "ff2_weight", "ff2_bias", "head_weight", "head_bias"),
+    "query",
+    "key",
+    "value",
+    "residual",
+    "position_key",
+    "position_value",
+    "out_weight",
+    "ff1_weight",
+    "ff1_bias",
+    "ff2_weight",
+    "ff2_bias",
+    "head_weight",
+    "head_bias",
 ]
 
 

@@ -8,11 +8,21 @@ from mfgan.training.stage import StageContext
 
 SMALL = (
     *PLAIN,
-    *("generator.hidden_dim=8", "generator.num_blocks=1", "generator.max_len=12", "threads=1"),
-    *("discriminator.hidden_dim=8", "discriminator.max_history=6", "sample.positions=3"),
-    *("sample.num_candidates=3", "pretrain_generator.epochs=2", "pretrain_generator.batch_size=16"),
-    *("pretrain_discriminator.epochs=2", "pretrain_discriminator.batch_size=16"),
-    *("adversarial.turns=2", "adversarial.batch_size=16", "adversarial.num_samples=3"),
+    "generator.hidden_dim=8",
+    "generator.num_blocks=1",
+    "generator.max_len=12",
+    "threads=1",
+    "discriminator.hidden_dim=8",
+    "discriminator.max_history=6",
+    "sample.positions=3",
+    "sample.num_candidates=3",
+    "pretrain_generator.epochs=2",
+    "pretrain_generator.batch_size=16",
+    "pretrain_discriminator.epochs=2",
+    "pretrain_discriminator.batch_size=16",
+    "adversarial.turns=2",
+    "adversarial.batch_size=16",
+    "adversarial.num_samples=3",
 )
 CALIBRATED = "adversarial.reward=calibrated"
 AT_ENDS = ("adversarial.contexts=ends", "adversarial.mle_weight=0")

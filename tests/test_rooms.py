@@ -5,8 +5,23 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "mfgan"
 ROOMS = [
-    *("_version", "errors", "files", "console", "config", "data", "ops", "models", "evaluation"),
-    *("training", "simulation", "recommend", "explain", "report", "doctor", "cli", "__main__"),
+    "_version",
+    "errors",
+    "files",
+    "console",
+    "config",
+    "data",
+    "ops",
+    "models",
+    "evaluation",
+    "training",
+    "simulation",
+    "recommend",
+    "explain",
+    "report",
+    "doctor",
+    "cli",
+    "__main__",
 ]
 
 

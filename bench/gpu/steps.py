@@ -82,7 +82,7 @@ def _generator(
         with torch.autocast(device.type, torch.bfloat16, **halves):
             hidden = model(batch, rng=rng)
         loss = softmax_cross_entropy(
-            *(hidden.float(), model.item_table, batch.targets), seen=Seen.of(batch)
+            hidden.float(), model.item_table, batch.targets, seen=Seen.of(batch)
         )
         loss.backward()
 

@@ -61,33 +61,46 @@ _COMMON = ("precision=bf16",)
 # Where items have few interactions: more dropout, cosine logits, weight decay.
 _SPARSE = (
     *_COMMON,
-    *("generator.max_len=50", "generator.dropout=0.5", "generator.attention_dropout=0.2"),
-    *("generator.normalize=true", "generator.temperature=0.07", "pretrain_generator.epochs=16"),
+    "generator.max_len=50",
+    "generator.dropout=0.5",
+    "generator.attention_dropout=0.2",
+    "generator.normalize=true",
+    "generator.temperature=0.07",
+    "pretrain_generator.epochs=16",
     "pretrain_generator.optimizer.weight_decay=0.1",
 )
 DATA = {
     "ml-1m": Data(
-        "ml-1m/sasrec.txt.gz",
-        "ml-1m",
-        (
+        source="ml-1m/sasrec.txt.gz",
+        format="ml-1m",
+        settings=(
             *_COMMON,
             "generator.factors=['genre', 'director', 'actors', 'year']",
             "pretrain_discriminator.batch_size=16",
         ),
-        (
-            *("genre", "director", "actors", "year", "popularity", "rating_board"),
-            *("graph_vector", "co_occurrence"),
+        judges=(
+            "genre",
+            "director",
+            "actors",
+            "year",
+            "popularity",
+            "rating_board",
+            "graph_vector",
+            "co_occurrence",
         ),
     ),
     "beauty": Data(
-        "amazon/s3rec_Beauty.txt.gz",
-        "sequences",
-        (*_SPARSE, "generator.factors=['attributes']"),
-        ("attributes", "popularity", "co_occurrence"),
+        source="amazon/s3rec_Beauty.txt.gz",
+        format="sequences",
+        settings=(*_SPARSE, "generator.factors=['attributes']"),
+        judges=("attributes", "popularity", "co_occurrence"),
     ),
     # Without an item table, and with the settings of the log above: nothing was searched here.
     "games": Data(
-        "amazon/sasrec_Video.txt.gz", "sequences", _SPARSE, ("popularity", "co_occurrence")
+        source="amazon/sasrec_Video.txt.gz",
+        format="sequences",
+        settings=_SPARSE,
+        judges=("popularity", "co_occurrence"),
     ),
 }
 # Here factors learn by their sum alone. That each learns by itself as well, as in the preset,
@@ -132,7 +145,10 @@ ROWS = {
     "folds": Row("", "folds", ("cross-fit",), "", start="generator"),
     "control": Row("control: likelihood", "control", (CONTROL,), CONTROL, start="generator"),
     "generator-published": Row(
-        *("generator as published", "generator-published", _ALONE, _ALONE[0]),
+        title="generator as published",
+        run="generator-published",
+        stages=_ALONE,
+        scored=_ALONE[0],
         preset="paper",
         settings=_COMMON,
     ),
@@ -140,15 +156,18 @@ ROWS = {
     # The published turns train by the full softmax, weighted by a reward; here nothing judges.
     SHORT_CONTROL: replace(
         _published(
-            *("control: likelihood, passes of 2 published turns", SHORT_CONTROL, _SHORT),
-            *("adversarial.evaluate_every=80", "pretrain_generator.loss=softmax"),
+            "control: likelihood, passes of 2 published turns",
+            SHORT_CONTROL,
+            _SHORT,
+            "adversarial.evaluate_every=80",
+            "pretrain_generator.loss=softmax",
             against=SHORT_CONTROL,
         ),
         stages=(CONTROL,),
         scored=CONTROL,
     ),
     "paper-short": _published(
-        *("MFGAN as published, 2 of its 100 turns", "paper-short", _SHORT), against=SHORT_CONTROL
+        "MFGAN as published, 2 of its 100 turns", "paper-short", _SHORT, against=SHORT_CONTROL
     ),
     "tuned": Row("MFGAN tuned", "tuned", _JUDGED, "adversarial", start="folds"),
     ABLATED: _tuned("MFGAN tuned, with discriminators", "tuned"),
@@ -220,7 +239,8 @@ def find_row(name: str, factors: Sequence[str]) -> Row:
         # The weights that lambda makes instead of fitted ones. Of the log-odds they make a mean,
         # and it is their sum that corrects the ranking.
         settings = (
-            *("adversarial.reward=log-odds", f"adversarial.policy_weight={len(factors)}"),
+            "adversarial.reward=log-odds",
+            f"adversarial.policy_weight={len(factors)}",
             f"discriminator.sharpness={value}",
         )
     elif kind == "samples":

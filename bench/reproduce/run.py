@@ -54,7 +54,8 @@ def reproduce(
     scorer, max_len = _scorer(row, dataset, run)
     found = {
         protocol: evaluate(
-            *(dataset, scorer),
+            dataset,
+            scorer,
             protocol=protocol,
             max_len=max_len,
             seed=_EVALUATION_SEED,
@@ -103,7 +104,9 @@ def _trained(
     for stage in row.stages:
         begun = (path / "run.json").exists()
         train(
-            *(dataset, path, config),
+            dataset,
+            path,
+            config,
             stage=stage,
             init=None if begun else start,
             resume=begun,

@@ -2,22 +2,25 @@
 
 from collections import defaultdict
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from bench.reproduce.rows import ABLATED, ROWS
+from mfgan.evaluation.seeds import over_seeds
 from mfgan.evaluation.significance import holm, randomisation_test
 from mfgan.files import read_json
 
 COLUMNS = (
-    *("HR@10", "NDCG@10", "MRR"),
-    *("HR@10 (100 sampled)", "NDCG@10 (100 sampled)", "MRR (100 sampled)"),
+    "HR@10",
+    "NDCG@10",
+    "MRR",
+    "HR@10 (100 sampled)",
+    "NDCG@10 (100 sampled)",
+    "MRR (100 sampled)",
 )
-# Student's t at 0.975 for 1, 2, … degrees of freedom.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 METRIC = "NDCG@10"
 
 
@@ -79,11 +82,8 @@ def _line(found: list[Any], chance: str) -> str:
 
 
 def _cell(values: list[float]) -> str:
-    text = f"{mean(values):.4f}"
-    if len(values) < 2:
-        return text
-    half = _T[min(len(values) - 1, len(_T)) - 1] * stdev(values) / len(values) ** 0.5
-    return f"{text} ± {half:.4f}"
+    middle, (_, high) = over_seeds(values)
+    return f"{middle:.4f}" if len(values) < 2 else f"{middle:.4f} ± {high - middle:.4f}"
 
 
 def _chances(

@@ -8,7 +8,8 @@ _DATA = "ml-100k"
 _USER = "1"
 # What suits so small a log; all else is the tuned preset.
 _SETTINGS = (
-    *("pretrain_generator.epochs=30", "generator.max_len=100"),
+    "pretrain_generator.epochs=30",
+    "generator.max_len=100",
     "pretrain_discriminator.batch_size=16",
 )
 

@@ -114,7 +114,8 @@ def _show_score_parts(reporter: Any, found: "Explanation") -> None:
 
     rows = [
         [
-            *(entry["title"], str(entry[RANK])),
+            entry["title"],
+            str(entry[RANK]),
             *(f"{value:+.2f}" for value in entry[SCORE_PARTS].values()),
         ]
         for entry in found.details["recommendations"]

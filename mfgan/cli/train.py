@@ -11,8 +11,14 @@ if TYPE_CHECKING:
     from mfgan.training import Run
 
 _STAGES = [
-    *("all", "pretrain-generator", "sample", "pretrain-discriminator", "adversarial"),
-    *("cross-fit", "continue-mle", "calibrate"),
+    "all",
+    "pretrain-generator",
+    "sample",
+    "pretrain-discriminator",
+    "adversarial",
+    "cross-fit",
+    "continue-mle",
+    "calibrate",
 ]
 
 

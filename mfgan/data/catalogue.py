@@ -83,15 +83,25 @@ _CSV = ("ratings.csv", "movies.csv", "README.txt")
 
 CATALOGUE: dict[str, Entry] = {
     "ml-100k": Entry(
-        *("ml-100k", ".", 100_000, 4.9, _GROUPLENS, "https://grouplens.org/datasets/movielens/"),
-        _movielens(
-            *("ml-100k", "sha256"),
+        format="ml-100k",
+        source=".",
+        rows=100_000,
+        megabytes=4.9,
+        licence=_GROUPLENS,
+        home="https://grouplens.org/datasets/movielens/",
+        addresses=_movielens(
+            "ml-100k",
+            "sha256",
             "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229",
-            *(U_DATA, "u.item", "u.genre", "u.user", "README"),
+            U_DATA,
+            "u.item",
+            "u.genre",
+            "u.user",
+            "README",
         ),
-        Wheel(
-            "recbole==1.2.1",
-            {
+        wheel=Wheel(
+            requirement="recbole==1.2.1",
+            members={
                 "recbole/dataset_example/ml-100k/ml-100k.inter": (U_DATA, _U_DATA_SHA256),
                 "recbole/dataset_example/ml-100k/ml-100k.item": (
                     "ml-100k.item",
@@ -102,75 +112,129 @@ CATALOGUE: dict[str, Entry] = {
         ),
     ),
     "ml-1m": Entry(
-        *("ml-1m", ".", 1_000_209, 5.9, _GROUPLENS, "https://grouplens.org/datasets/movielens/"),
-        _movielens(
-            *("ml-1m", "sha256"),
+        format="ml-1m",
+        source=".",
+        rows=1_000_209,
+        megabytes=5.9,
+        licence=_GROUPLENS,
+        home="https://grouplens.org/datasets/movielens/",
+        addresses=_movielens(
+            "ml-1m",
+            "sha256",
             "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
             *_DAT,
         ),
     ),
     "ml-10m": Entry(
-        *("ml-1m", ".", 10_000_054, 65.6, _GROUPLENS, "https://grouplens.org/datasets/movielens/"),
-        _movielens("ml-10m", "md5", "ce571fd55effeba0271552578f2648bd", *_DAT),
+        format="ml-1m",
+        source=".",
+        rows=10_000_054,
+        megabytes=65.6,
+        licence=_GROUPLENS,
+        home="https://grouplens.org/datasets/movielens/",
+        addresses=_movielens("ml-10m", "md5", "ce571fd55effeba0271552578f2648bd", *_DAT),
     ),
     "ml-20m": Entry(
-        *("movielens-csv", ".", 20_000_263, 198.7, _GROUPLENS),
-        "https://grouplens.org/datasets/movielens/",
-        _movielens(
-            *("ml-20m", "sha256"),
+        format="movielens-csv",
+        source=".",
+        rows=20_000_263,
+        megabytes=198.7,
+        licence=_GROUPLENS,
+        home="https://grouplens.org/datasets/movielens/",
+        addresses=_movielens(
+            "ml-20m",
+            "sha256",
             "96f243c338a8665f6bcc89c53edf6ee39162a846940de6b7c8c48aeada765ff3",
             *_CSV,
         ),
     ),
     "ml-25m": Entry(
-        *("movielens-csv", ".", 25_000_095, 262.0, _GROUPLENS),
-        "https://grouplens.org/datasets/movielens/",
-        _movielens("ml-25m", "md5", "6b51fb2759a8657d3bfcbfc42b592ada", *_CSV),
+        format="movielens-csv",
+        source=".",
+        rows=25_000_095,
+        megabytes=262.0,
+        licence=_GROUPLENS,
+        home="https://grouplens.org/datasets/movielens/",
+        addresses=_movielens("ml-25m", "md5", "6b51fb2759a8657d3bfcbfc42b592ada", *_CSV),
     ),
     "sasrec-ml-1m": Entry(
-        *("sequences", "sasrec.txt", 999_611, 9.1, _GROUPLENS, "https://github.com/kang205/SASRec"),
-        (
+        format="sequences",
+        source="sasrec.txt",
+        rows=999_611,
+        megabytes=9.1,
+        licence=_GROUPLENS,
+        home="https://github.com/kang205/SASRec",
+        addresses=(
             Address(
-                *(f"{_SASREC}/ml-1m.txt", "sasrec.txt", "sha256"),
-                "b725f3acb3986fe3130bffd1e77a74d182a1f51799567a236dbd60270f95b0a2",
+                url=f"{_SASREC}/ml-1m.txt",
+                name="sasrec.txt",
+                algorithm="sha256",
+                digest="b725f3acb3986fe3130bffd1e77a74d182a1f51799567a236dbd60270f95b0a2",
             ),
         ),
     ),
     "sasrec-video": Entry(
-        *("sequences", "Video.txt", 287_107, 3.2, "Apache-2.0 repository; Amazon reviews"),
-        "https://github.com/kang205/SASRec",
-        (
+        format="sequences",
+        source="Video.txt",
+        rows=287_107,
+        megabytes=3.2,
+        licence="Apache-2.0 repository; Amazon reviews",
+        home="https://github.com/kang205/SASRec",
+        addresses=(
             Address(
-                *(f"{_SASREC}/Video.txt", "Video.txt", "sha256"),
-                "b7376fe24430743f411dc7f567285657b2adb3f74361cc7ba0aee94f3024b651",
+                url=f"{_SASREC}/Video.txt",
+                name="Video.txt",
+                algorithm="sha256",
+                digest="b7376fe24430743f411dc7f567285657b2adb3f74361cc7ba0aee94f3024b651",
             ),
         ),
     ),
     "s3rec-beauty": Entry(
-        *("sequences", "Beauty.txt", 198_502, 1.4, "none stated; Amazon reviews"),
-        "https://github.com/RUCAIBox/CIKM2020-S3Rec",
-        (
+        format="sequences",
+        source="Beauty.txt",
+        rows=198_502,
+        megabytes=1.4,
+        licence="none stated; Amazon reviews",
+        home="https://github.com/RUCAIBox/CIKM2020-S3Rec",
+        addresses=(
             Address(
-                *(f"{_S3REC}/Beauty.txt", "Beauty.txt", "sha256"),
-                "226cce9c3105299ca0db9615d7d3fb32b3175e90da43100ae352599f0f0107b8",
+                url=f"{_S3REC}/Beauty.txt",
+                name="Beauty.txt",
+                algorithm="sha256",
+                digest="226cce9c3105299ca0db9615d7d3fb32b3175e90da43100ae352599f0f0107b8",
             ),
             Address(
-                f"{_S3REC}/Beauty_item2attributes.json",
-                *("Beauty_item2attributes.json", "sha256"),
-                "129e40f67486f6877eff0f5318cfa8530ee8ac23d8b0d1de04e1bb7a2ba0b2d4",
+                url=f"{_S3REC}/Beauty_item2attributes.json",
+                name="Beauty_item2attributes.json",
+                algorithm="sha256",
+                digest="129e40f67486f6877eff0f5318cfa8530ee8ac23d8b0d1de04e1bb7a2ba0b2d4",
             ),
         ),
     ),
     "steam": Entry(
-        *("steam", ".", 7_793_069, 1_300.0, "UCSD: research only"),
-        "https://cseweb.ucsd.edu/~jmcauley/datasets.html#steam_data",
-        (
-            Address(f"{_STEAM}/steam_reviews.json.gz", "steam_reviews.json.gz", "gzip"),
-            Address(f"{_STEAM}/steam_games.json.gz", "steam_games.json.gz", "gzip"),
+        format="steam",
+        source=".",
+        rows=7_793_069,
+        megabytes=1_300.0,
+        licence="UCSD: research only",
+        home="https://cseweb.ucsd.edu/~jmcauley/datasets.html#steam_data",
+        addresses=(
+            Address(
+                url=f"{_STEAM}/steam_reviews.json.gz",
+                name="steam_reviews.json.gz",
+                algorithm="gzip",
+            ),
+            Address(
+                url=f"{_STEAM}/steam_games.json.gz", name="steam_games.json.gz", algorithm="gzip"
+            ),
         ),
     ),
     "retailrocket": Entry(
-        *("retailrocket", ".", 2_756_101, None, "CC BY-NC-SA 4.0; by hand, with an account"),
-        "https://www.kaggle.com/datasets/retailrocket/ecommerce-dataset",
+        format="retailrocket",
+        source=".",
+        rows=2_756_101,
+        megabytes=None,
+        licence="CC BY-NC-SA 4.0; by hand, with an account",
+        home="https://www.kaggle.com/datasets/retailrocket/ecommerce-dataset",
     ),
 }

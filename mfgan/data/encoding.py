@@ -232,7 +232,7 @@ def _encode_text(offsets, data, slots, bits, keys, arena, used, size, codes):  #
                 continue
             place = first + j, offsets[first + j], offsets[first + j + 1]
             used, size = _look_up(
-                *(place, data, wanted[j], hashed[j], slots, keys, arena, used, size, codes)
+                place, data, wanted[j], hashed[j], slots, keys, arena, used, size, codes
             )
     return used, size, touched
 

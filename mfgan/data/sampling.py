@@ -93,9 +93,15 @@ class NegativeSampler:
         failed = over_parts(
             _sample,
             row_parts(len(users)),
-            *(users, key, first_row, self._dataset.num_items),
-            *(self._dataset.items, self._dataset.offsets, self._dataset.train_end),
-            *(*self._table, drawn),
+            users,
+            key,
+            first_row,
+            self._dataset.num_items,
+            self._dataset.items,
+            self._dataset.offsets,
+            self._dataset.train_end,
+            *self._table,
+            drawn,
         )
         _refuse(self._dataset, max(failed), 1)
         return drawn
@@ -121,8 +127,12 @@ def evaluation_negatives(dataset: PreparedDataset, split: Split, n: int, seed: i
     failed = over_parts(
         _sample_distinct,
         row_parts(len(users)),
-        *(users, _key(seed, _EVALUATION, 0), dataset.num_items),
-        *(dataset.items, dataset.offsets, drawn),
+        users,
+        _key(seed, _EVALUATION, 0),
+        dataset.num_items,
+        dataset.items,
+        dataset.offsets,
+        drawn,
     )
     _refuse(dataset, max(failed), n)
     return drawn

@@ -73,8 +73,13 @@ class ItemKNN:
         """``(num_sessions, num_items + 1)`` float32."""
         scores = np.zeros((batch.num_sessions, self._num_items + 1), np.float32)
         _add_likeness(
-            *(batch.items.numpy(), batch.offsets.numpy(), self._decay),
-            *(self._offsets, self._items, self._likeness, scores),
+            batch.items.numpy(),
+            batch.offsets.numpy(),
+            self._decay,
+            self._offsets,
+            self._items,
+            self._likeness,
+            scores,
         )
         return torch.from_numpy(scores)
 
@@ -125,7 +130,7 @@ def _neighbours(
     def part(first: int) -> tuple[Int64s, Int32s, Float32s]:
         last = min(first + _ITEMS_A_PART, num_items + 1)
         return _nearest(  # type: ignore[no-any-return]
-            *(first, last, user_offsets, user_items, item_offsets, item_users, k)
+            first, last, user_offsets, user_items, item_offsets, item_users, k
         )
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:

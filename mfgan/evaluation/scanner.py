@@ -120,8 +120,17 @@ class Scanner:
 
         def part(bounds: tuple[int, int]) -> None:
             _scan_rows(
-                *(matrix, targets, excluded.items, excluded.starts, excluded.ends, *bounds),
-                *(found.better, found.ties, found.top, found.top_scores, found.bad),
+                matrix,
+                targets,
+                excluded.items,
+                excluded.starts,
+                excluded.ends,
+                *bounds,
+                found.better,
+                found.ties,
+                found.top,
+                found.top_scores,
+                found.bad,
             )
 
         list(self._pool.map(part, _parts(rows, self._threads)))

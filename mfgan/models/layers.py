@@ -213,7 +213,11 @@ class Block(nn.Module):
         site, dropout_p = self.site, self.dropout_p
         kept = x if rows is None else x[rows]
         mixed = self.attention(
-            *(x, cu_seqlens, max_seqlen, rng, site),
+            x,
+            cu_seqlens,
+            max_seqlen,
+            rng,
+            site,
             norm=self.attention_norm if self.pre_norm else None,
             residual=kept,
             dropout_p=dropout_p,
@@ -244,7 +248,8 @@ class Block(nn.Module):
         convolved = self.convolution(self.attention_norm(x) if self.pre_norm else x, cu_seqlens)
         added: Tensor = self.convolution_norm(
             dropout_residual(
-                *(convolved if rows is None else convolved[rows], kept),
+                convolved if rows is None else convolved[rows],
+                kept,
                 dropout_p=self.dropout_p if rng is not None else 0.0,
                 rng=rng,
                 site=self.convolution_site,

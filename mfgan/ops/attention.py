@@ -69,7 +69,11 @@ def varlen_attention(
         return _attend(q, k, v, cu_seqlens, max_seqlen, distance_bias, rng, keywords)
     checks.session_bounds(_WHERE, cu_seqlens, q.shape[0], max_seqlen)
     return reference.varlen_attention(
-        *(q, k, v, cu_seqlens, max_seqlen),
+        q,
+        k,
+        v,
+        cu_seqlens,
+        max_seqlen,
         causal=causal,
         scale=scale,
         dropout_p=dropout_p,
@@ -149,7 +153,7 @@ def _setup_context(ctx: Any, inputs: Any, keyword_only_inputs: Any, output: Any)
 def _backward(ctx: Any, grad_out: Tensor, _grad_lse: Any) -> tuple[Tensor | None, ...]:
     q, k, v, out, lse, cu_seqlens, bias, rng = ctx.saved_tensors
     grad_q, grad_k, grad_v, grad_bias = torch.ops.mfgan.varlen_attention_backward.default(
-        *(grad_out, q, k, v, out, lse, cu_seqlens, ctx.max_seqlen, bias, rng), **ctx.keywords
+        grad_out, q, k, v, out, lse, cu_seqlens, ctx.max_seqlen, bias, rng, **ctx.keywords
     )
     return grad_q, grad_k, grad_v, None, None, None if bias is None else grad_bias, None
 

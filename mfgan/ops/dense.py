@@ -74,7 +74,9 @@ def dense(
         }
         return _map((x, weight, bias, norm_weight, norm_bias, residual, rng), keywords)
     return reference_dense.dense(
-        *(x, weight, bias),
+        x,
+        weight,
+        bias,
         norm_weight=norm_weight,
         norm_bias=norm_bias,
         eps=eps,

@@ -161,7 +161,8 @@ class _Contest:
     def _contender(self, name: str, kind: Kind, scorer: Scorer, max_len: int) -> Contender:
         self.reporter.note(f"{name} ({kind})")
         found = evaluate(
-            *(self.dataset, scorer),
+            self.dataset,
+            scorer,
             split=self.split,
             protocol=self.protocol,
             max_len=max_len,

@@ -78,7 +78,9 @@ class Policy:
         if method == "top":
             count = min(count, self._generator.num_items)
         draw = draw_candidates(
-            *(hidden[rows], self._generator.item_table, count),
+            hidden[rows],
+            self._generator.item_table,
+            count,
             method=method,
             rng=draws,
             seen=seen_by(self._generator, batch, tokens),
@@ -107,7 +109,9 @@ class Policy:
         """As published: a session earns the reward of what is proposed at its end, everywhere."""
         last = batch.last_tokens()
         proposed = draw_candidates(
-            *(hidden[last], self._generator.item_table, 1),
+            hidden[last],
+            self._generator.item_table,
+            1,
             method="top",
             rng=torch.Generator(),
             seen=seen_by(self._generator, batch, last),

@@ -65,7 +65,8 @@ class StageContext:
             seed = self.init_seed("generator")
             names = self.config.generator.factors
             made = Generator(
-                *(self.config.generator, self.dataset.num_items),
+                self.config.generator,
+                self.dataset.num_items,
                 factors=[self.dataset.factor(name) for name in self.dataset.factor_names if names],
                 seed=seed,
             )

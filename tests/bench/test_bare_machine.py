@@ -6,14 +6,38 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 MISSING = [
-    *("polars", "pyarrow", "pydantic", "safetensors", "rich_click", "rich", "tomli_w", "tomli"),
-    *("numba", "gymnasium", "matplotlib", "jinja2", "ranx", "pytrec_eval", "RecTools"),
+    "polars",
+    "pyarrow",
+    "pydantic",
+    "safetensors",
+    "rich_click",
+    "rich",
+    "tomli_w",
+    "tomli",
+    "numba",
+    "gymnasium",
+    "matplotlib",
+    "jinja2",
+    "ranx",
+    "pytrec_eval",
+    "RecTools",
 ]
 IMPORTED = [
-    *("mfgan.ops", "mfgan.models.generator", "mfgan.models.discriminator", "mfgan.data.batch"),
-    *("mfgan.training.losses", "mfgan.training.optimizer", "mfgan.training.judging"),
-    *("mfgan.training.policy_loss", "mfgan.training.rewards", "mfgan.training.candidates"),
-    *("bench.plain_score", "bench.score_input", "conftest", "kernels", "score_inputs"),
+    "mfgan.ops",
+    "mfgan.models.generator",
+    "mfgan.models.discriminator",
+    "mfgan.data.batch",
+    "mfgan.training.losses",
+    "mfgan.training.optimizer",
+    "mfgan.training.judging",
+    "mfgan.training.policy_loss",
+    "mfgan.training.rewards",
+    "mfgan.training.candidates",
+    "bench.plain_score",
+    "bench.score_input",
+    "conftest",
+    "kernels",
+    "score_inputs",
 ]
 BLOCKED = """
 import importlib, importlib.util, sys

@@ -18,10 +18,18 @@ from mfgan.report.standing import standing
 from mfgan.training import Run
 
 SMALL = (
-    *("generator.hidden_dim=8", "generator.num_blocks=1", "generator.max_len=10"),
-    *("discriminator.hidden_dim=8", "discriminator.max_history=5", "sample.positions=2"),
-    *("pretrain_generator.epochs=1", "pretrain_discriminator.epochs=1", "adversarial.turns=1"),
-    *("sample.num_candidates=3", "calibrate.top_k=50", "generator.factors=['popularity']"),
+    "generator.hidden_dim=8",
+    "generator.num_blocks=1",
+    "generator.max_len=10",
+    "discriminator.hidden_dim=8",
+    "discriminator.max_history=5",
+    "sample.positions=2",
+    "pretrain_generator.epochs=1",
+    "pretrain_discriminator.epochs=1",
+    "adversarial.turns=1",
+    "sample.num_candidates=3",
+    "calibrate.top_k=50",
+    "generator.factors=['popularity']",
 )
 FACTORS = ["id", "popularity", "genre"]
 
@@ -154,7 +162,8 @@ def test_ablations_change_one_setting():
     )
     assert find_row("only:genre", FACTORS).settings == ("discriminator.factors=['genre']",)
     assert find_row("lambda:2", FACTORS).settings == (
-        *("adversarial.reward=log-odds", "adversarial.policy_weight=3"),
+        "adversarial.reward=log-odds",
+        "adversarial.policy_weight=3",
         "discriminator.sharpness=2",
     )
     assert find_row("samples:8", FACTORS).settings == ("adversarial.num_samples=8",)

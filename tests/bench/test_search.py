@@ -16,8 +16,12 @@ from mfgan.files import exclusive
 from mfgan.training.log import read_rows
 
 SMALL = (
-    *("generator.hidden_dim=8", "generator.num_blocks=1", "generator.max_len=10", "threads=1"),
-    *("pretrain_generator.epochs=2", "pretrain_generator.evaluate_every=1"),
+    "generator.hidden_dim=8",
+    "generator.num_blocks=1",
+    "generator.max_len=10",
+    "threads=1",
+    "pretrain_generator.epochs=2",
+    "pretrain_generator.evaluate_every=1",
 )
 
 

@@ -52,10 +52,28 @@ def test_options_reach_the_manifest(tmp_path, capsys):
         "what,genre,size\n" + "\n".join(f"{i},{'ab'[i % 2]},{i}" for i in range(6))
     )
     options = [
-        *("--columns", "user_id=who,item_id=what", "--columns", "timestamp=when"),
-        *("--items", tmp_path / "items.csv", "--factors", "genre", "--min-count", 2),
-        *("--k-core", 1, "--max-len", 5, "--duplicates", "once", "--name", "small"),
-        *("--split", "temporal", "--cut-times", "1970-01-01T05:00:00,38000000"),
+        "--columns",
+        "user_id=who,item_id=what",
+        "--columns",
+        "timestamp=when",
+        "--items",
+        tmp_path / "items.csv",
+        "--factors",
+        "genre",
+        "--min-count",
+        2,
+        "--k-core",
+        1,
+        "--max-len",
+        5,
+        "--duplicates",
+        "once",
+        "--name",
+        "small",
+        "--split",
+        "temporal",
+        "--cut-times",
+        "1970-01-01T05:00:00,38000000",
     ]
     status, out, _ = run(capsys, tmp_path / "log.csv", tmp_path / "out", "--json", *options)
     manifest = json.loads(out)

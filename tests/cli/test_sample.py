@@ -15,8 +15,13 @@ from mfgan.training import train
 
 COLUMNS = ["user_id", "position", "rank", "item_id", "log_probability", "next_item_id"]
 SMALL = (
-    *("generator.hidden_dim=8", "generator.num_blocks=1", "generator.max_len=6", "threads=1"),
-    *("pretrain_generator.epochs=1", "sample.num_candidates=4", "sample.method=top"),
+    "generator.hidden_dim=8",
+    "generator.num_blocks=1",
+    "generator.max_len=6",
+    "threads=1",
+    "pretrain_generator.epochs=1",
+    "sample.num_candidates=4",
+    "sample.method=top",
 )
 
 

@@ -8,9 +8,18 @@ from made import made_dataset
 from mfgan.cli import main
 
 SMALL = [
-    *("--set", "generator.hidden_dim=8", "--set", "generator.max_len=8"),
-    *("--set", "pretrain_generator.epochs=2", "--set", "adversarial.turns=1"),
-    *("--objective", "mle", "--threads", "1"),
+    "--set",
+    "generator.hidden_dim=8",
+    "--set",
+    "generator.max_len=8",
+    "--set",
+    "pretrain_generator.epochs=2",
+    "--set",
+    "adversarial.turns=1",
+    "--objective",
+    "mle",
+    "--threads",
+    "1",
 ]
 
 

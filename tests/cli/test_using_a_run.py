@@ -107,7 +107,7 @@ def test_explain_writes_its_files(run, capsys, tmp_path):
         assert (run.path / "explain" / f"u0001.{kind}").stat().st_size > 0
     assert json.loads(out) == json.loads((run.path / "explain" / "u0001.json").read_text())
     code, out, _ = call(
-        capsys, *("explain", run.path, "--session", "i0001,i0002", "--out", tmp_path / "a.b")
+        capsys, "explain", run.path, "--session", "i0001,i0002", "--out", tmp_path / "a.b"
     )
     assert code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.b.json", "a.b.png", "a.b.svg"]

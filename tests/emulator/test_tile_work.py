@@ -38,7 +38,10 @@ def useful_share(lengths, copies=1):
     [
         pytest.param(drawn_lengths(150, 7, 5, 200), 1, 0.14, 0.14, id="mean 7"),
         pytest.param(
-            *(drawn_lengths(150, 7, 5, 200), 32, 0.12, 0.12),
+            drawn_lengths(150, 7, 5, 200),
+            32,
+            0.12,
+            0.12,
             id="mean 7, many rows",
             marks=pytest.mark.slow,
         ),

@@ -49,8 +49,13 @@ def test_scores_by_hand(dataset):
     scores = knn(JaggedBatch.from_sequences([[1, 2], [1, 2, 3, 1], [4], []], max_len=9))
     first = [0, one_two, 0.5 * one_two, two_three + 0.5 * one_three, 0, 0, 0]
     second = [
-        *(0, 0.5 * one_three + 0.25 * one_two, one_two + 0.5 * two_three),
-        *(one_three + 0.25 * two_three, 0, 0, 0),
+        0,
+        0.5 * one_three + 0.25 * one_two,
+        one_two + 0.5 * two_three,
+        one_three + 0.25 * two_three,
+        0,
+        0,
+        0,
     ]
     assert scores[0].tolist() == pytest.approx(first)
     assert scores[1].tolist() == pytest.approx(second)

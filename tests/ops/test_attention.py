@@ -83,7 +83,11 @@ def test_gradcheck(lengths, causal, device):
 
     def call(q, k, v, bias):
         return varlen_attention(
-            *(q, k, v, bounds, longest),
+            q,
+            k,
+            v,
+            bounds,
+            longest,
             causal=causal,
             dropout_p=0.4,
             rng=rng,

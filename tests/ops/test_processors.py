@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 SOURCES = [
     "csrc/tests/cpu_check.cpp",
     *(f"csrc/cpu/{kernel}_kernel.cpp" for kernel in ("attention", "dropout", "factor_score")),
-    *("csrc/cpu/factor_score_plan.cpp", "csrc/cpu/scratch.cpp"),
+    "csrc/cpu/factor_score_plan.cpp",
+    "csrc/cpu/scratch.cpp",
 ]
 # Kinds of processor: compiler with options, what runs its programs, instruction sets.
 PROCESSORS = {

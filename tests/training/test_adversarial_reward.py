@@ -72,7 +72,9 @@ def test_calibrated_rewards_are_the_corrected_rankings(dataset, tmp_path, monkey
     correction = run.correction()
     stage = AdversarialStage(
         StageContext(
-            *(dataset, config, torch.device("cpu")),
+            dataset,
+            config,
+            torch.device("cpu"),
             {"generator": run.generator(), "discriminators": run.discriminators()},
         )
     )
@@ -150,6 +152,6 @@ def test_top_has_no_more_actions_than_items(dataset):
     )
     batch = stage.batches(0)[0]
     found = stage.policy.act(
-        *(batch, stage.generator(batch).detach(), None), torch.Generator().manual_seed(0)
+        batch, stage.generator(batch).detach(), None, torch.Generator().manual_seed(0)
     )
     assert found.items.shape == (batch.total_tokens, dataset.num_items)

@@ -199,11 +199,17 @@ def expected_reward(stage, batch):
 def test_policy_gradient_raises_the_expected_reward(dataset, policy, samples, positions):
     context = context_of(
         dataset,
-        *(f"adversarial.policy={policy}", f"adversarial.positions={positions}"),
-        *("adversarial.mle_weight=0", "adversarial.anchor_weight=0"),
-        *("adversarial.generator_epochs=20", "adversarial.discriminator_epochs=0"),
-        *("adversarial.generator_optimizer.learning_rate=0.01", "generator.dropout=0"),
-        *("adversarial.reward=log-odds", "adversarial.turns=1", "adversarial.batch_size=64"),
+        f"adversarial.policy={policy}",
+        f"adversarial.positions={positions}",
+        "adversarial.mle_weight=0",
+        "adversarial.anchor_weight=0",
+        "adversarial.generator_epochs=20",
+        "adversarial.discriminator_epochs=0",
+        "adversarial.generator_optimizer.learning_rate=0.01",
+        "generator.dropout=0",
+        "adversarial.reward=log-odds",
+        "adversarial.turns=1",
+        "adversarial.batch_size=64",
         f"adversarial.num_samples={samples}",
     )
     with torch.no_grad():
@@ -307,7 +313,9 @@ def test_the_generator_drops_out_only_where_it_is_asked_to(dataset, drops):
     stage = AdversarialStage(
         context_of(
             dataset,
-            *("adversarial.policy=top", "adversarial.mle_weight=0", "generator.dropout=0.5"),
+            "adversarial.policy=top",
+            "adversarial.mle_weight=0",
+            "generator.dropout=0.5",
             f"adversarial.dropout={str(drops).lower()}",
         )
     )

@@ -22,10 +22,18 @@ from mfgan.training.run import Run
 
 SMALL = (
     *PLAIN,
-    *("generator.hidden_dim=8", "generator.num_blocks=1", "generator.max_len=12", "threads=1"),
-    *("discriminator.hidden_dim=8", "discriminator.max_history=6", "sample.num_candidates=3"),
-    *("pretrain_generator.epochs=2", "pretrain_discriminator.epochs=1", "adversarial.turns=1"),
-    *("sample.exclude_target=false", "calibrate.top_k=10"),
+    "generator.hidden_dim=8",
+    "generator.num_blocks=1",
+    "generator.max_len=12",
+    "threads=1",
+    "discriminator.hidden_dim=8",
+    "discriminator.max_history=6",
+    "sample.num_candidates=3",
+    "pretrain_generator.epochs=2",
+    "pretrain_discriminator.epochs=1",
+    "adversarial.turns=1",
+    "sample.exclude_target=false",
+    "calibrate.top_k=10",
 )
 
 

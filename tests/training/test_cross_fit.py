@@ -16,11 +16,20 @@ from mfgan.training.stages.pretrain_discriminator import PretrainDiscriminatorSt
 
 SMALL = (
     *PLAIN,
-    *("generator.hidden_dim=8", "generator.num_blocks=1", "generator.max_len=12", "threads=1"),
-    *("discriminator.hidden_dim=8", "discriminator.max_history=6", "sample.positions=3"),
-    *("sample.num_candidates=3", "pretrain_generator.epochs=2", "pretrain_generator.batch_size=8"),
-    *("pretrain_discriminator.epochs=2", "pretrain_discriminator.batch_size=8"),
-    *("adversarial.turns=1", "cross_fit.folds=3"),
+    "generator.hidden_dim=8",
+    "generator.num_blocks=1",
+    "generator.max_len=12",
+    "threads=1",
+    "discriminator.hidden_dim=8",
+    "discriminator.max_history=6",
+    "sample.positions=3",
+    "sample.num_candidates=3",
+    "pretrain_generator.epochs=2",
+    "pretrain_generator.batch_size=8",
+    "pretrain_discriminator.epochs=2",
+    "pretrain_discriminator.batch_size=8",
+    "adversarial.turns=1",
+    "cross_fit.folds=3",
 )
 
 

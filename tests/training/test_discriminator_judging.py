@@ -187,9 +187,13 @@ def trained_on_colors(*settings):
     config = load_config(
         overrides=[
             *PLAIN,
-            *("generator.hidden_dim=8", "generator.max_len=10", "sample.positions=4"),
-            *("sample.num_candidates=4", "discriminator.hidden_dim=8"),
-            *("discriminator.max_history=3", "pretrain_discriminator.optimizer.learning_rate=0.02"),
+            "generator.hidden_dim=8",
+            "generator.max_len=10",
+            "sample.positions=4",
+            "sample.num_candidates=4",
+            "discriminator.hidden_dim=8",
+            "discriminator.max_history=3",
+            "pretrain_discriminator.optimizer.learning_rate=0.02",
             *settings,
         ]
     )

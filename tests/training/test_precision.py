@@ -13,10 +13,7 @@ from mfgan.config import load_config
 from mfgan.training.stage import StageContext
 from mfgan.training.stages import stage_class
 
-SMALL = (
-    *PLAIN,
-    *("generator.hidden_dim=16", "generator.max_len=12", "discriminator.hidden_dim=8"),
-)
+SMALL = (*PLAIN, "generator.hidden_dim=16", "generator.max_len=12", "discriminator.hidden_dim=8")
 
 
 @pytest.fixture(scope="module")

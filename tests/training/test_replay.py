@@ -17,9 +17,14 @@ from mfgan.training.stages import stage_class
 
 SMALL = (
     *PLAIN,
-    *("generator.hidden_dim=8", "generator.max_len=12", "generator.dropout=0.3"),
-    *("generator.attention_dropout=0.3", "generator.init_scale=0.5"),
-    *("pretrain_generator.token_budget=40", "pretrain_generator.epochs=2", "cuda_graph=true"),
+    "generator.hidden_dim=8",
+    "generator.max_len=12",
+    "generator.dropout=0.3",
+    "generator.attention_dropout=0.3",
+    "generator.init_scale=0.5",
+    "pretrain_generator.token_budget=40",
+    "pretrain_generator.epochs=2",
+    "cuda_graph=true",
 )
 SIZES = Sizes(total_tokens=20, num_sessions=9, max_len=6)
 

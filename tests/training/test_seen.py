@@ -84,7 +84,9 @@ def test_nothing_that_was_had_is_drawn(model, method, at_once, monkeypatch):
     positions = torch.tensor([7, 0, 2, 3, 6])
     for seed in range(20):
         draw = draw_candidates(
-            *(hidden[positions], table, 4),
+            hidden[positions],
+            table,
+            4,
             method=method,
             rng=torch.Generator().manual_seed(seed),
             exclude=BATCH.targets[positions],
@@ -102,10 +104,7 @@ def test_nothing_that_was_had_is_drawn(model, method, at_once, monkeypatch):
 def test_where_too_little_is_left_all_may_be_drawn(model, method):
     hidden, table = (x.detach() for x in model)
     draw = draw_candidates(
-        *(hidden, table, 8),
-        method=method,
-        rng=torch.Generator().manual_seed(0),
-        seen=Seen.of(BATCH),
+        hidden, table, 8, method=method, rng=torch.Generator().manual_seed(0), seen=Seen.of(BATCH)
     )
     assert draw.log_probs.isfinite().all()
     enough = [row for row, had in enumerate(HAD) if ITEMS - len(had) >= 8]

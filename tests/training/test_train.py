@@ -27,11 +27,19 @@ from mfgan.training.stages.pretrain_generator import ContinueMleStage, PretrainG
 
 SMALL = [
     *PLAIN,
-    *("generator.hidden_dim=8", "generator.max_len=10", "generator.dropout=0.3", "threads=1"),
-    *("pretrain_generator.batch_size=16", "pretrain_generator.epochs=4"),
-    *("adversarial.turns=2", "adversarial.generator_epochs=1", "adversarial.batch_size=16"),
-    *("pretrain_generator.optimizer.learning_rate=0.02", "objective=mle"),
-    *("pretrain_generator.optimizer.average=0", "pretrain_generator.evaluate_every=1"),
+    "generator.hidden_dim=8",
+    "generator.max_len=10",
+    "generator.dropout=0.3",
+    "threads=1",
+    "pretrain_generator.batch_size=16",
+    "pretrain_generator.epochs=4",
+    "adversarial.turns=2",
+    "adversarial.generator_epochs=1",
+    "adversarial.batch_size=16",
+    "pretrain_generator.optimizer.learning_rate=0.02",
+    "objective=mle",
+    "pretrain_generator.optimizer.average=0",
+    "pretrain_generator.evaluate_every=1",
 ]
 
 

@@ -19,10 +19,7 @@ from mfgan.training.stage import StageContext
 from mfgan.training.stages import stage_class
 
 META = torch.device("meta")
-SMALL = (
-    *PLAIN,
-    *("generator.hidden_dim=8", "generator.max_len=12", "discriminator.hidden_dim=8"),
-)
+SMALL = (*PLAIN, "generator.hidden_dim=8", "generator.max_len=12", "discriminator.hidden_dim=8")
 STEPS = {
     "softmax": ("pretrain-generator", 0, ()),
     "smoothed": (

@@ -12,9 +12,25 @@ from mfgan.data.readers.sources import find, find_log
 from mfgan.data.readers.text_log import item_text, need, text_log
 
 _GENRES = (
-    *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime"),
-    *("Documentary", "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery"),
-    *("Romance", "Sci-Fi", "Thriller", "War", "Western"),
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
 )
 _OFFICIAL = Layout("\t", (USER_ID, ITEM_ID, RATING, TIMESTAMP), quoted=False)
 _ITEM = ("movie id", "movie title", "release date", "video release date", "IMDb URL", *_GENRES)

@@ -35,8 +35,17 @@ _MOVIES = Layout(_ONE, (ITEM_ID, TITLE, "genre"), quoted=False)
 _DETAILS = Layout(
     _ONE,
     (
-        *(ITEM_ID, TITLE, "year", "rating_board", "released", "genre", "director", "writer"),
-        *("actors", "plot", "poster"),
+        ITEM_ID,
+        TITLE,
+        "year",
+        "rating_board",
+        "released",
+        "genre",
+        "director",
+        "writer",
+        "actors",
+        "plot",
+        "poster",
     ),
     quoted=False,
 )

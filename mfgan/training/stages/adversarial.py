@@ -136,7 +136,10 @@ class AdversarialStage(TrainingStage):
 
     def _discriminator_step(self, batch: JaggedBatch, positions: Tensor, step: int) -> StepOutput:
         trials = trials_at(
-            *(self.generator, batch, positions, batch.require_targets()[positions]),
+            self.generator,
+            batch,
+            positions,
+            batch.require_targets()[positions],
             self.context.config.sample,
             self.draws_at(_CANDIDATES, step),
         )
@@ -153,9 +156,7 @@ class AdversarialStage(TrainingStage):
         settings = self.settings
         rng = self.rng_at(step) if settings.dropout else None
         hidden = self._states(self.generator, batch, rng)
-        actions = self.policy.act(
-            *(batch, hidden.detach(), positions), self.draws_at(_ACTIONS, step)
-        )
+        actions = self.policy.act(batch, hidden.detach(), positions, self.draws_at(_ACTIONS, step))
         anchored = settings.anchor_weight > 0
         with torch.no_grad():
             anchor_hidden = self._states(self._anchor, batch, None) if anchored else None
@@ -171,7 +172,7 @@ class AdversarialStage(TrainingStage):
             seen=seen_by(self.generator, batch, batch.last_tokens() if self._at_ends else None),
         )
         parts = policy_loss(
-            *(hidden, self.generator.item_table, terms), precision=self.product_precision()
+            hidden, self.generator.item_table, terms, precision=self.product_precision()
         )
         figures = {
             "reward": actions.rewards.mean(),

@@ -147,7 +147,10 @@ class PretrainDiscriminatorStage(TrainingStage):
         batch, drawn = self.given(batch, drawn, epoch, step)
         positions, proposer = drawn["positions"], self._proposers[epoch % len(self._proposers)]
         trials = trials_at(
-            *(proposer, batch, positions, batch.require_targets()[positions]),
+            proposer,
+            batch,
+            positions,
+            batch.require_targets()[positions],
             self.context.config.sample,
             self.draws_at(_CANDIDATES, step),
         )

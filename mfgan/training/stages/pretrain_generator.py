@@ -129,14 +129,20 @@ class PretrainGeneratorStage(TrainingStage):
         if settings.loss == "softmax":
             smoothing = settings.label_smoothing
             return softmax_cross_entropy(
-                *(hidden, table, targets),
+                hidden,
+                table,
+                targets,
                 label_smoothing=smoothing,
                 precision=self.product_precision(),
                 seen=seen_by(self.generator, batch),
             )
         if settings.loss == "sampled-softmax":
             return sampled_softmax(
-                *(hidden, table, targets, drawn["negatives"], drawn["log_expected"]),
+                hidden,
+                table,
+                targets,
+                drawn["negatives"],
+                drawn["log_expected"],
                 sparse=self._sparse,
             )
         if settings.loss == "bce":

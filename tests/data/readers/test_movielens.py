@@ -127,8 +127,11 @@ def test_ml_1m(ml_1m):
     triples = np.array([[0, 0, 3], [0, 0, 2], [1, 0, 2]])
     assert vector.to_list() == train_vectors(triples, 4, 1)[0].tolist()
     assert [source.path for source in log.sources] == [
-        *("ratings.dat", "movies.dat", "movies_extrainfos.dat.gz"),
-        *("mkr_kg.txt", "mkr_item_index2entity_id.txt"),
+        "ratings.dat",
+        "movies.dat",
+        "movies_extrainfos.dat.gz",
+        "mkr_kg.txt",
+        "mkr_item_index2entity_id.txt",
     ]
 
 

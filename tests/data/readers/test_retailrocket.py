@@ -47,7 +47,9 @@ def test_events_with_properties_and_categories(folder):
     assert log.items.collect().columns == ["item_id", "category", "available", "root_category"]
     assert {rule.kind for rule in log.attributes.values()} == {"categorical"}
     assert [source.path for source in log.sources] == [
-        *("events.csv", "item_properties_part1.csv", "item_properties_part2.csv.gz"),
+        "events.csv",
+        "item_properties_part1.csv",
+        "item_properties_part2.csv.gz",
         "category_tree.csv",
     ]
 

@@ -63,7 +63,14 @@ def test_steam(steam):
     assert (first["developer"], first["publisher"], first["sentiment"]) == ("Ann", None, "Mixed")
     assert (first["genre"], first["tags"], first["specs"]) == (["Action", "Indie"], [], ["VR"])
     assert list(log.attributes) == [
-        *("price", "developer", "publisher", "sentiment", "genre", "tags", "specs", "year")
+        "price",
+        "developer",
+        "publisher",
+        "sentiment",
+        "genre",
+        "tags",
+        "specs",
+        "year",
     ]
     assert [(s.path, s.rows) for s in log.sources] == [
         ("steam_reviews.json", 3),
@@ -74,13 +81,15 @@ def test_steam(steam):
 @pytest.mark.parametrize(
     ("price", "label"),
     [
-        *((0.0, "free"), (0.49, "under 1"), (0.99, "under 1"), (1.0, "1 to 10"), (9.99, "1 to 10")),
-        *(
-            (10.0, "10 to 100"),
-            (99.99, "10 to 100"),
-            (100.0, "100 and over"),
-            (995.0, "100 and over"),
-        ),
+        (0.0, "free"),
+        (0.49, "under 1"),
+        (0.99, "under 1"),
+        (1.0, "1 to 10"),
+        (9.99, "1 to 10"),
+        (10.0, "10 to 100"),
+        (99.99, "10 to 100"),
+        (100.0, "100 and over"),
+        (995.0, "100 and over"),
     ],
 )
 def test_price_bins(steam, price, label):
