@@ -11,6 +11,8 @@ import torch
 from mfgan.console import SILENT, Reporter
 from mfgan.data.displays.batch import EventBatch
 from mfgan.evaluation.choice import click_hits
+from mfgan.files import atomic_file
+from mfgan.training.log import read_rows
 from mfgan.training.user_model.checkpoint import (
     BEST,
     Weights,
@@ -96,31 +98,11 @@ def run_stage(
     Returns:
         The best weights.
     """
-    best, done = Best(), 0
-    if resume:
-        state, weights = resume_stage(path, models=stage.models, optimizers=stage.optimizers)
-        done = state["iteration"]
-        best.values, best.iterations = dict(state["best_values"]), dict(state["best_iterations"])
-        best.weights = weights
-    lines: list[str] = []
-    found: dict[str, float] = {}
+    best, done = _begun(stage, path) if resume else (Best(), 0)
     for model in stage.models.values():
         model.train()
-
-    def save(iteration: int) -> None:
-        state = {
-            "stage": stage.name,
-            "iteration": iteration,
-            "finished": iteration >= stage.iterations,
-            "best_values": best.values,
-            "best_iterations": best.iterations,
-        }
-        save_stage(
-            path, models=stage.models, optimizers=stage.optimizers, best=best.weights, state=state
-        )
-        _append(log, lines, stage.name, done)
-        lines.clear()
-
+    rows: list[dict[str, Any]] = []
+    found: dict[str, float] = {}
     end = stage.iterations if stop_at is None else min(stop_at, stage.iterations)
     with reporter.task(stage.name, stage.iterations) as task:
         task.advance(done)
@@ -132,26 +114,46 @@ def run_stage(
             if count % validate_every == 0 or count == stage.iterations:
                 found = validate()
                 best.offer(found, count, stage)
-                row: dict[str, Any] = {"stage": stage.name, "iteration": count, **trained}
-                row |= {f"validation {name}": value for name, value in found.items()}
-                lines.append(json.dumps(row))
-            status = f"loss {found['loss']:.4f}" if found else ""
-            task.advance(1, status)
+                validation = {f"validation {name}": value for name, value in found.items()}
+                rows.append({"stage": stage.name, "iteration": count, **trained, **validation})
+            task.advance(1, f"loss {found['loss']:.4f}" if found else "")
             if count % checkpoint_every == 0 and count < end:
-                save(count)
-                done = count
-        save(end)
+                # The log first: rows behind the checkpoint that is gone on from are written anew.
+                _append(log, rows, stage.name, done)
+                _save(stage, path, best, count)
+                rows, done = [], count
+        _append(log, rows, stage.name, done)
+        _save(stage, path, best, end)
     if stop_at is None and best.weights:
         set_weights(stage.models, best.weights["best-loss"], str(path))
     return best
 
 
-def _append(log: Path, lines: list[str], stage: str, after: int) -> None:
-    """Append lines, in place of those of iterations that are being done again."""
-    kept: list[str] = []
-    if log.exists():
-        for line in log.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            if row["stage"] != stage or row["iteration"] <= after:
-                kept.append(line)
-    log.write_text("".join(f"{line}\n" for line in (*kept, *lines)), encoding="utf-8")
+def _begun(stage: Stage, path: Path) -> tuple[Best, int]:
+    """What a checkpoint has: the best so far and the iterations done; the stage goes on there."""
+    state, weights = resume_stage(path, models=stage.models, optimizers=stage.optimizers)
+    best = Best()
+    best.values, best.iterations = dict(state["best_values"]), dict(state["best_iterations"])
+    best.weights = weights
+    return best, state["iteration"]
+
+
+def _save(stage: Stage, path: Path, best: Best, iteration: int) -> None:
+    state = {
+        "stage": stage.name,
+        "iteration": iteration,
+        "finished": iteration >= stage.iterations,
+        "best_values": best.values,
+        "best_iterations": best.iterations,
+    }
+    save_stage(
+        path, models=stage.models, optimizers=stage.optimizers, best=best.weights, state=state
+    )
+
+
+def _append(log: Path, rows: list[dict[str, Any]], stage: str, after: int) -> None:
+    """Append rows, in place of those of iterations that are being done again."""
+    written = read_rows(log) if log.exists() else []
+    kept = [row for row in written if row["stage"] != stage or row["iteration"] <= after]
+    with atomic_file(log) as handle:
+        handle.writelines(json.dumps(row).encode() + b"\n" for row in (*kept, *rows))

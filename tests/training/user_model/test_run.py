@@ -6,6 +6,7 @@ from made_displays import make
 
 from mfgan.data.displays.batch import EventStore
 from mfgan.errors import MfganError
+from mfgan.training.user_model import loop
 from mfgan.training.user_model import run as module
 from mfgan.training.user_model.compare import VARIANTS, compare_models
 from mfgan.training.user_model.config import load_settings
@@ -52,6 +53,30 @@ def test_a_stopped_run_goes_on_bit_for_bit(data, tmp_path, monkeypatch, objectiv
     rows = [[json.loads(line) for line in one.read_text().splitlines()] for one in lines]
     last = objective
     assert [r for r in rows[0] if r["stage"] == last] == [r for r in rows[1] if r["stage"] == last]
+
+
+@pytest.mark.parametrize("dies_in", ["_append", "save_stage"])
+def test_a_run_that_died_while_it_wrote_goes_on(data, tmp_path, monkeypatch, dies_in):
+    chosen = load_settings(overrides=[*SHORT, "objective=shannon", "checkpoint_every=4"])
+    whole = train_user_model(data, tmp_path / "whole", chosen)
+    original, calls = getattr(loop, dies_in), []
+
+    def dying(*arguments, **keywords):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*arguments, **keywords)
+
+    monkeypatch.setattr(loop, dies_in, dying)
+    with pytest.raises(KeyboardInterrupt):
+        train_user_model(data, tmp_path / "parts", chosen)
+    monkeypatch.undo()
+    log = tmp_path / "parts" / "metrics.jsonl"
+    log.write_text(log.read_text() + '{"stage": "shan')
+    parts = train_user_model(data, tmp_path / "parts", chosen, resume=True)
+    assert log.read_text() == (whole.path / "metrics.jsonl").read_text()
+    mine, theirs = weights(whole, "best-loss"), weights(parts, "best-loss")
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
 def test_batches_and_validation_are_blind_to_test_users(data, tmp_path, monkeypatch):
