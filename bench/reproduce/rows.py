@@ -153,6 +153,11 @@ ROWS = {
         settings=_COMMON,
     ),
     "paper": _published("MFGAN as published", "paper"),
+    "paper-stopped": _published(
+        "MFGAN as published, stopped when 5 turns in a row validate no better",
+        "paper-stopped",
+        "adversarial.patience=5",
+    ),
     # The published turns train by the full softmax, weighted by a reward; here nothing judges.
     SHORT_CONTROL: replace(
         _published(
