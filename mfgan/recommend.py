@@ -61,6 +61,11 @@ class Proposals:
     logits: Tensor
     items: Tensor
 
+    def of(self, session: int) -> "Proposals":
+        """Those of one session, as the only one."""
+        row = slice(session, session + 1)
+        return Proposals(self.hidden[row], self.logits[row], self.items[row])
+
 
 class Recommender:
     """Recommends with a trained run. Items that a history holds are never recommended again.
@@ -179,12 +184,14 @@ class Recommender:
         """As ``recommend``, for histories already looked up, with ``item_idx`` beside the id."""
         if k < 1:
             raise MfganError(f"recommend: k must be at least 1, got {k}")
+        return pl.concat([self._block(block, k) for block in self.blocks(sessions)])
+
+    def blocks(self, sessions: Sequence[Session]) -> Iterator[Sequence[Session]]:
+        """The sessions, as many at once as there is room for their scores of all items; an empty
+        block where there are none."""
         step = max(1, _BLOCK_BYTES // (4 * (self.dataset.num_items + 1)))
-        parts = [
-            self._block(sessions[first : first + step], k)
-            for first in range(0, max(len(sessions), 1), step)
-        ]
-        return pl.concat(parts)
+        for first in range(0, max(len(sessions), 1), step):
+            yield sessions[first : first + step]
 
     @torch.inference_mode()
     def propose(self, sessions: Sequence[Session], top_k: int) -> Proposals:

@@ -1,6 +1,7 @@
 """Explanations: the figures against a plain computation, and the pictures."""
 
 import json
+from itertools import chain
 from math import exp
 
 import numpy as np
@@ -109,15 +110,20 @@ def test_a_new_session_and_one_of_a_single_item(run):
     assert explainer.explain(session=["i0001"], k=2).details["history"] == []
 
 
-def test_reasons_go_with_recommendations(run):
+@pytest.mark.parametrize("room", [1, 1 << 20])
+def test_reasons_go_with_recommendations(run, monkeypatch, room):
+    monkeypatch.setattr("mfgan.recommend._BLOCK_BYTES", room)
     explainer = Explainer(run)
-    sessions = [explainer.recommender.session(items) for items in (["i0001", "i0009"], ["i0005"])]
+    given = (["i0001", "i0009"], ["i0005"])
+    sessions = [explainer.recommender.session(items) for items in given]
     table = explainer.reasons(sessions, explainer.recommender.rank(sessions, k=3))
     for row, history in zip(table.rows(named=True), [[1, 9]] * 3 + [[5]] * 3, strict=True):
         entry = {**row, "factors": row["reasons"]}
         check_entry(entry, judge_one(run, history, row["item_idx"]), 2.0)
-    alone = explainer.explain(session=["i0001", "i0009"], k=3).details["recommendations"]
-    assert table["score_parts"].to_list()[:3] == [entry["score_parts"] for entry in alone]
+    alone = [explainer.explain(session=items, k=3).details["recommendations"] for items in given]
+    for row, entry in zip(table.rows(named=True), chain(*alone), strict=True):
+        assert row["score_parts"] == pytest.approx(entry["score_parts"], rel=1e-5, abs=1e-6)
+    assert explainer.reasons([], explainer.recommender.rank([], k=3)).height == 0
 
 
 def test_nothing_leads_where_all_judgements_vanish():

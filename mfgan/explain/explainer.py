@@ -1,6 +1,8 @@
 """Explaining a history and its recommendations by a run's discriminators."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,17 +173,24 @@ class Explainer:
         # Rows come in the order of the sessions; names may repeat, so they are counted by rank.
         bounds = [*np.flatnonzero(table[RANK].to_numpy() == 1).tolist(), table.height]
         items = table[ITEM_IDX].to_numpy().astype(np.int64)
-        for session, start, end in zip(sessions, bounds[:-1], bounds[1:], strict=True):
-            proposals = self.recommender.propose([session], self._top_k)
-            judgements = self._recommended(session, items[start:end], proposals)
+        best_of = [items[start:end] for start, end in pairwise(bounds)]
+        given = zip(sessions, best_of, self._proposals(sessions), strict=True)
+        for session, best, proposals in given:
+            judgements = self._recommended(session, best, proposals)
             judged += describe(judgements, self.judge.factor_names, self._factors)
-            parts += self._score_parts(items[start:end], judgements, proposals).rows()
+            parts += self._score_parts(best, judgements, proposals).rows()
         return table.with_columns(
             pl.Series(JUDGEMENT, [entry[JUDGEMENT] for entry in judged], pl.Float64),
             pl.Series(LEADING, [entry[LEADING] for entry in judged], pl.String),
             pl.Series(REASONS, [entry["factors"] for entry in judged]),
             pl.Series(SCORE_PARTS, parts),
         )
+
+    def _proposals(self, sessions: list[Session]) -> Iterator[Proposals]:
+        """The generator's own best items of each session, looked for in many at once."""
+        for block in self.recommender.blocks(sessions) if sessions else ():
+            proposals = self.recommender.propose(block, self._top_k)
+            yield from (proposals.of(row) for row in range(len(block)))
 
     @torch.inference_mode()
     def _recommended(
