@@ -5,6 +5,8 @@ from pathlib import Path
 
 import rich_click as click
 
+from mfgan.cli import options
+
 
 @click.group("datasets")
 def command() -> None:
@@ -12,7 +14,7 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@options.as_json
 def list_datasets(as_json: bool) -> None:
     """Show the data sets that `fetch` knows, their formats and licences."""
     from mfgan.console import Reporter
@@ -55,8 +57,8 @@ def list_datasets(as_json: bool) -> None:
     show_default=True,
     help="The folder to put it in, under its name.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@options.as_json
+@options.quiet
 def fetch_dataset(name: str, folder: Path, as_json: bool, quiet: bool) -> None:
     """Get the data set NAME from its makers, checked, and kept in a cache."""
     from mfgan.console import Reporter

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import rich_click as click
 
+from mfgan.cli import options
+
 _DATA = "ml-100k"
 _USER = "1"
 # What suits so small a log; all else is the tuned preset.
@@ -24,7 +26,7 @@ _SETTINGS = (
     help="Where everything goes; what an earlier demo made there is replaced.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@options.seed
 def command(directory: Path, threads: int | None, seed: int) -> None:
     """Fetch MovieLens-100K, prepare it, train all stages, evaluate, recommend, explain, report.
 

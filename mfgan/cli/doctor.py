@@ -4,9 +4,11 @@ from typing import Any
 
 import rich_click as click
 
+from mfgan.cli import options
+
 
 @click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@options.as_json
 def command(as_json: bool) -> None:
     """Show versions, which compiled libraries serve and why others do not, processor and GPUs."""
     import json

@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from mfgan.cli import options
+from mfgan.cli.options import PATH
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("eval")
-@click.argument("run", type=click.Path(path_type=Path))
+@options.run
 @click.option(
     "--split",
     type=click.Choice(["test", "validation"]),
@@ -29,14 +32,8 @@ if TYPE_CHECKING:
     metavar="full|sampled:N",
     help="Against every unseen item, or against N drawn ones.",
 )
-@click.option("--stage", help="Weights of this stage.  [default: the last]")
-@click.option(
-    "--control",
-    "controls",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Another run to compare with; may be given again.",
-)
+@options.stage
+@options.controls
 @click.option("--baselines/--no-baselines", default=True, help="Popularity and item-kNN beside it.")
 @click.option(
     "--explanations",
@@ -44,10 +41,10 @@ if TYPE_CHECKING:
     help="Measure how far the factors' shares hold, over up to 500 users.",
 )
 @click.option("--json", "json_file", metavar="FILE", help="Write everything as JSON; - prints it.")
-@click.option("--per-user", type=click.Path(path_type=Path), help="Write a Parquet row a user.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
+@click.option("--per-user", type=PATH, help="Write a Parquet row a user.")
+@options.seed
+@options.device
+@options.threads
 @click.option("--quiet", is_flag=True, help="Show no progress and no table.")
 def command(
     run: Path,
@@ -61,7 +58,6 @@ def command(
     per_user: Path | None,
     seed: int,
     device: str,
-    threads: int | None,
     quiet: bool,
 ) -> None:
     """Evaluate the generator of RUN: HR, NDCG and MRR with 95 % intervals.
@@ -72,16 +68,12 @@ def command(
     """
     import json
 
-    import torch
-
     from mfgan.console import Reporter
     from mfgan.evaluation.protocol import parse_protocol
     from mfgan.report.standing import standing
     from mfgan.training.run import Run
 
     parse_protocol(protocol)
-    if threads:
-        torch.set_num_threads(threads)
     reporter = Reporter(quiet=quiet, stderr=json_file == "-")
     opened = Run.open(run)
     found = standing(

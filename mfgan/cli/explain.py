@@ -5,15 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from mfgan.cli import options
+from mfgan.cli.options import PATH
+
 if TYPE_CHECKING:
     from mfgan.explain import Explanation
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--user", help="A user of the data set, by the id of the log.")
-@click.option("--session", help="Or a history: item ids, comma-separated, the latest last.")
-@click.option("-k", "count", type=click.IntRange(min=1), default=10, show_default=True)
+@options.run
+@options.user
+@options.session
+@options.count
 @click.option(
     "--steps",
     type=click.IntRange(min=0),
@@ -23,11 +26,12 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Files to write, endings added.  [default: RUN/explain/ID]",
 )
-@click.option("--stage", help="Weights of this stage.  [default: the last]")
-@click.option("--device", default="cpu", show_default=True)
+@options.stage
+@options.device
+@options.threads
 @click.option("--json", "as_json", is_flag=True, help="Print the JSON document too.")
 @click.option("--quiet", is_flag=True, help="Print no table.")
 def command(

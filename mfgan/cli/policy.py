@@ -5,7 +5,8 @@ from typing import Any
 
 import rich_click as click
 
-_PATH = click.Path(path_type=Path)
+from mfgan.cli import options
+from mfgan.cli.options import PATH
 
 
 @click.group("policy")
@@ -17,25 +18,25 @@ def command() -> None:
 @click.option(
     "--user-model",
     "run_dirs",
-    type=_PATH,
+    type=PATH,
     required=True,
     multiple=True,
     help="Run of user-model train; repeat to learn from several of them.",
 )
 @click.option(
     "--validation",
-    type=_PATH,
+    type=PATH,
     help="A run of user-model train --users validation: keep the policy that earns most from it.",
 )
-@click.option("--out", type=_PATH, required=True, help="Directory of the policy to make.")
+@click.option("--out", type=PATH, required=True, help="Directory of the policy to make.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="One setting of the policy."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@options.seed
 @click.option("--overwrite", is_flag=True, help="Replace a policy that is there.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@options.threads
+@options.as_json
+@options.quiet
 def train(
     run_dirs: tuple[Path, ...],
     validation: Path | None,
@@ -43,20 +44,15 @@ def train(
     overrides: tuple[str, ...],
     seed: int,
     overwrite: bool,
-    threads: int | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Train a cascading DQN on the users that a user model was fitted to."""
-    import torch
-
     from mfgan.console import Reporter
     from mfgan.errors import MfganError
     from mfgan.simulation.experiment import load_policy_settings, train_policy
     from mfgan.training.user_model.run import UserModelRun
 
-    if threads:
-        torch.set_num_threads(threads)
     if out.exists() and not overwrite:
         raise MfganError(f"{out}: must not exist yet, found one; pass --overwrite to replace it")
     settings = load_policy_settings([*overrides, f"seed={seed}"])
@@ -81,15 +77,15 @@ def train(
 
 
 @command.command("eval")
-@click.argument("policies", metavar="POLICY...", nargs=-1, required=True, type=_PATH)
+@click.argument("policies", metavar="POLICY...", nargs=-1, required=True, type=PATH)
 @click.option(
     "--user-model",
     "run_dir",
-    type=_PATH,
+    type=PATH,
     required=True,
     help="A user model of other users (user-model train --users held-out).",
 )
-@click.option("--generator", type=_PATH, help="A run of mfgan train, as one more rival.")
+@click.option("--generator", type=PATH, help="A run of mfgan train, as one more rival.")
 @click.option("--num-users", type=click.IntRange(min=1), default=1000, show_default=True)
 @click.option("--session", help="fixed:N or geometric:N; that of training if not given.")
 @click.option("--reward", type=click.Choice(["gain", "utility", "click"]), help="That of training.")
@@ -100,11 +96,11 @@ def train(
     show_default=True,
     help="Also go on learning from so many displays to each new user: the adaptation curve.",
 )
-@click.option("--figure", type=_PATH, help="Draw the adaptation curve here, an SVG file.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@click.option("--figure", type=PATH, help="Draw the adaptation curve here, an SVG file.")
+@options.seed
+@options.threads
+@options.as_json
+@options.quiet
 def evaluate(
     policies: tuple[Path, ...],
     run_dir: Path,
@@ -115,7 +111,6 @@ def evaluate(
     adapt: int,
     figure: Path | None,
     seed: int,
-    threads: int | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -123,8 +118,6 @@ def evaluate(
 
     Give the policies of several seeds for intervals over seeds; of one alone they are over users.
     """
-    import torch
-
     from mfgan.console import Reporter
     from mfgan.errors import MfganError
     from mfgan.files import atomic_file
@@ -132,8 +125,6 @@ def evaluate(
     from mfgan.simulation.experiment import evaluate_policies
     from mfgan.training.user_model.run import UserModelRun
 
-    if threads:
-        torch.set_num_threads(threads)
     if figure is not None and not adapt:
         raise MfganError("policy: --figure draws the adaptation curve and needs --adapt")
     reporter = Reporter(quiet=quiet, stderr=as_json)
@@ -166,26 +157,25 @@ def evaluate(
 
 
 @command.command("agreement")
-@click.option("--user-model", "run_dirs", type=_PATH, required=True, multiple=True)
+@click.option("--user-model", "run_dirs", type=PATH, required=True, multiple=True)
 @click.option(
     "--validation",
-    type=_PATH,
+    type=PATH,
     required=True,
     help="A user model of other users, as a rule of validation users.",
 )
 @click.option(
     "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="One setting of the policy."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@options.seed
+@options.threads
+@options.as_json
 @click.option("--quiet", is_flag=True, help="Show nothing but the result.")
 def agree_on(
     run_dirs: tuple[Path, ...],
     validation: Path,
     overrides: tuple[str, ...],
     seed: int,
-    threads: int | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -194,14 +184,10 @@ def agree_on(
     Correlations over items. Where that of the later displays is low, a policy trained on one group
     lives off what its user model made up.
     """
-    import torch
-
     from mfgan.console import Reporter
     from mfgan.simulation.experiment import agree, load_policy_settings
     from mfgan.training.user_model.run import UserModelRun
 
-    if threads:
-        torch.set_num_threads(threads)
     settings = load_policy_settings([*overrides, f"seed={seed}"])
     runs = [UserModelRun.open(one) for one in run_dirs]
     found = agree(runs, UserModelRun.open(validation), settings)
@@ -215,7 +201,7 @@ def agree_on(
 
 
 @command.command("off-policy")
-@click.argument("log", type=_PATH)
+@click.argument("log", type=PATH)
 @click.option(
     "--policy",
     default="uniform",
@@ -223,8 +209,8 @@ def agree_on(
     help="uniform, or another prepared log, whose shares of items are the policy's.",
 )
 @click.option("--clip", type=click.FloatRange(min=0, min_open=True), help="Largest weight.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@options.seed
+@options.as_json
 @click.option("--quiet", is_flag=True, help="Show nothing but the result.")
 def off_policy(
     log: Path, policy: str, clip: float | None, seed: int, as_json: bool, quiet: bool

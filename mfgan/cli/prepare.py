@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import rich_click as click
 
+from mfgan.cli import options
+from mfgan.cli.options import PATH
 from mfgan.cli.prepare_displays import PREFIX, display_options, refuse_strangers
 from mfgan.cli.prepare_displays import prepare as prepare_displays
 from mfgan.errors import MfganError
@@ -21,7 +23,7 @@ _FORMATS = (
 
 @click.command()
 @click.argument("source")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=PATH)
 @click.option("--format", "format", default="table", show_default=True, help=_FORMATS + ".")
 @click.option("--items", metavar="TABLE", help="A table of attributes to join by item id.")
 @click.option(
@@ -88,7 +90,7 @@ _FORMATS = (
 @click.option("--name", help="What the data set is called; the name of OUT if not given.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as one JSON document.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@options.quiet
 @display_options
 @click.pass_context
 def command(

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from mfgan.cli import options
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -15,15 +17,16 @@ _LETTERS = 36  # of a factor's value in a table
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--user", help="A user of the data set, by the id of the log.")
-@click.option("--session", help="Or a history: item ids, comma-separated, the latest last.")
-@click.option("-k", "count", type=click.IntRange(min=1), default=10, show_default=True)
+@options.run
+@options.user
+@options.session
+@options.count
 @click.option("--explain", is_flag=True, help="Say which factors speak for each item.")
-@click.option("--stage", help="Weights of this stage.  [default: the last]")
+@options.stage
 @click.option("--with-discriminators", is_flag=True, help="Re-rank by what the discriminators say.")
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@options.device
+@options.threads
+@options.as_json
 @click.option("--quiet", is_flag=True, help="Do not name skipped items.")
 def command(
     run: Path,

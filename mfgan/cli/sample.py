@@ -4,12 +4,13 @@ from pathlib import Path
 
 import rich_click as click
 
+from mfgan.cli import options
+from mfgan.cli.options import PATH
+
 
 @click.command("sample")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Parquet file to write."
-)
+@options.run
+@click.option("--out", required=True, type=PATH, help="Parquet file to write.")
 @click.option(
     "--k",
     "count",
@@ -31,11 +32,11 @@ import rich_click as click
     show_default=True,
     help="Training positions a user, drawn at random; 0: the last one.",
 )
-@click.option("--stage", help="Weights of this stage.  [default: the last]")
+@options.stage
 @click.option("--seed", type=click.IntRange(min=0), help="Of the draws.  [default: the run's]")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
-@click.option("--json", "as_json", is_flag=True, help="Print a summary as one JSON document.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@options.threads
+@options.as_json
+@options.quiet
 def command(
     run: Path,
     out: Path,
@@ -44,7 +45,6 @@ def command(
     positions: int,
     stage: str | None,
     seed: int | None,
-    threads: int | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -55,15 +55,11 @@ def command(
     """
     import json
 
-    import torch
-
     from mfgan.config import SampleConfig
     from mfgan.console import Reporter
     from mfgan.training.run import Run
     from mfgan.training.stages.sample import write_samples
 
-    if threads is not None:
-        torch.set_num_threads(threads)
     opened = Run.open(run)
     settings = SampleConfig.model_validate(
         {

@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from mfgan.cli import options
+from mfgan.cli.options import PATH
+
 if TYPE_CHECKING:
     from mfgan.config import RunConfig
     from mfgan.console import Reporter
@@ -23,10 +26,8 @@ _STAGES = [
 
 
 @click.command()
-@click.argument("dataset", type=click.Path(path_type=Path))
-@click.option(
-    "--run", "run_dir", type=click.Path(path_type=Path), required=True, help="Run directory."
-)
+@click.argument("dataset", type=PATH)
+@click.option("--run", "run_dir", type=PATH, required=True, help="Run directory.")
 @click.option("--preset", type=click.Choice(["tuned", "paper"]), help="Settings to start from.")
 @click.option("--stage", type=click.Choice(_STAGES), default="all", show_default=True)
 @click.option(
@@ -34,10 +35,8 @@ _STAGES = [
     type=click.Choice(["adversarial", "mle"]),
     help="mle: go on with maximum likelihood for the adversarial stage's budget, as its control.",
 )
-@click.option("--config", type=click.Path(path_type=Path), help="Settings in a TOML file.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="One setting, as a.b=value."
-)
+@click.option("--config", type=PATH, help="Settings in a TOML file.")
+@options.overrides
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of everything that is drawn.")
 @click.option("--device", help="cpu, cuda or cuda:N.")
 @click.option(
@@ -52,10 +51,10 @@ _STAGES = [
     help="Record a step once and replay it: on a GPU, with a token_budget.",
 )
 @click.option("--threads", type=click.IntRange(min=0), help="Threads of the CPU; 0: all cores.")
-@click.option("--init", type=click.Path(path_type=Path), help="Start from another run's weights.")
+@click.option("--init", type=PATH, help="Start from another run's weights.")
 @click.option("--resume", is_flag=True, help="Go on with the run from its newest checkpoint.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON document.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@options.as_json
+@options.quiet
 def command(
     dataset: Path,
     run_dir: Path,

@@ -5,7 +5,9 @@ from typing import Any
 
 import rich_click as click
 
-_PATH = click.Path(path_type=Path)
+from mfgan.cli import options
+from mfgan.cli.options import PATH
+
 _CHECKPOINTS = ["chosen", "best-loss", "best-P@1", "best-P@2", "last"]
 _OBJECTIVES = ["shannon", "l2", "adversarial-shannon", "adversarial-l2"]
 
@@ -16,13 +18,11 @@ def command() -> None:
 
 
 @command.command("train")
-@click.argument("dataset", type=_PATH)
-@click.option("--run", "run_dir", type=_PATH, required=True, help="Run directory to make.")
+@click.argument("dataset", type=PATH)
+@click.option("--run", "run_dir", type=PATH, required=True, help="Run directory to make.")
 @click.option("--preset", type=click.Choice(["tuned", "paper"]), default="tuned", show_default=True)
-@click.option("--config", type=_PATH, help="Settings in a TOML file.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="One setting, as a.b=value."
-)
+@click.option("--config", type=PATH, help="Settings in a TOML file.")
+@options.overrides
 @click.option("--objective", type=click.Choice(_OBJECTIVES), help="shannon unless the file says.")
 @click.option(
     "--users",
@@ -32,10 +32,10 @@ def command() -> None:
 @click.option("--seed", type=click.IntRange(min=0), help="Of weights, batches and dropout.")
 @click.option("--device", help="cpu, cuda or cuda:N.")
 @click.option("--threads", type=click.IntRange(min=0), help="CPU threads; 0: as torch chooses.")
-@click.option("--init", type=_PATH, help="Warm start from the Shannon stage of another run.")
+@click.option("--init", type=PATH, help="Warm start from the Shannon stage of another run.")
 @click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON document.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@options.as_json
+@options.quiet
 def train(
     dataset: Path,
     run_dir: Path,
@@ -85,8 +85,8 @@ def train(
 
 
 @command.command("eval")
-@click.argument("run_dir", metavar="RUN", type=_PATH)
-@click.option("--data", "dataset", type=_PATH, help="The displays, where they have moved.")
+@click.argument("run_dir", metavar="RUN", type=PATH)
+@click.option("--data", "dataset", type=PATH, help="The displays, where they have moved.")
 @click.option(
     "--part",
     type=click.Choice(["train", "validation", "test"]),
@@ -101,22 +101,19 @@ def train(
     help="chosen: each figure from the checkpoint that validation chose for it.",
 )
 @click.option("--fidelity", is_flag=True, help="Also say how far to trust it as a simulator.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@options.threads
+@options.as_json
+@options.quiet
 def evaluate(
     run_dir: Path,
     dataset: Path | None,
     part: str,
     checkpoint: str,
     fidelity: bool,
-    threads: int | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Log-likelihood, P@1, P@2 and calibration of RUN beside the random and popularity floors."""
-    import torch
-
     from mfgan.console import Reporter
     from mfgan.data.displays import DisplayDataset
     from mfgan.data.displays.batch import EventStore
@@ -125,8 +122,6 @@ def evaluate(
     from mfgan.training.user_model.compare import evaluate_run
     from mfgan.training.user_model.run import UserModelRun, fitted_users
 
-    if threads:
-        torch.set_num_threads(threads)
     run = UserModelRun.open(run_dir, dataset=DisplayDataset.open(dataset) if dataset else None)
     data, seed = run.dataset, run.settings.seed
     store, users = EventStore(data), data.users(part)
@@ -148,19 +143,17 @@ def evaluate(
 
 
 @command.command("compare")
-@click.argument("out", type=_PATH)
+@click.argument("out", type=PATH)
 @click.option(
-    "--data", "data", multiple=True, required=True, type=_PATH, help="Prepared displays; repeat."
+    "--data", "data", multiple=True, required=True, type=PATH, help="Prepared displays; repeat."
 )
 @click.option("--preset", type=click.Choice(["tuned", "paper"]), default="tuned", show_default=True)
-@click.option(
-    "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="One setting, as a.b=value."
-)
+@options.overrides
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True)
-@click.option("--figure", type=_PATH, help="Draw it here, an SVG file.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@click.option("--figure", type=PATH, help="Draw it here, an SVG file.")
+@options.threads
+@options.as_json
+@options.quiet
 def compare(
     out: Path,
     data: tuple[Path, ...],
@@ -168,7 +161,6 @@ def compare(
     overrides: tuple[str, ...],
     seeds: int,
     figure: Path | None,
-    threads: int | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -176,16 +168,12 @@ def compare(
 
     Runs go to OUT; one that is there is not done again, so a stopped comparison goes on.
     """
-    import torch
-
     from mfgan.console import Reporter
     from mfgan.data.displays import DisplayDataset
     from mfgan.files import atomic_file
     from mfgan.report.figures import comparison_figure
     from mfgan.training.user_model.compare import compare_models
 
-    if threads:
-        torch.set_num_threads(threads)
     reporter = Reporter(quiet=quiet, stderr=as_json)
     found = compare_models(
         {path.name: DisplayDataset.open(path) for path in data},

@@ -4,6 +4,7 @@ import json
 
 import polars as pl
 import pytest
+import torch
 from made import made_dataset
 from made_run import finished_run
 
@@ -73,6 +74,19 @@ def test_recommend_for_a_user(run, capsys):
     _, shown, _ = call(capsys, "recommend", run.path, "--user", "u0002", "-k", "3")
     for row in found["recommendations"]:
         assert row["title"] in shown
+
+
+@pytest.mark.parametrize(
+    "words", ["eval --no-baselines", "recommend --user u0002", "explain --user u0002", "report"]
+)
+def test_threads_are_those_asked_for(run, capsys, tmp_path, monkeypatch, words):
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    command, *others = words.split()
+    outs = [] if command in ("eval", "recommend") else ["--out", tmp_path / "out"]
+    code, _, err = call(capsys, command, run.path, *others, *outs, "--threads", 3, "--quiet")
+    assert (code, asked) == (0, [3]), err
+    assert call(capsys, command, run.path, *others, "--threads", 0)[0] == 2
 
 
 def test_recommend_for_a_session_with_reasons(run, capsys):

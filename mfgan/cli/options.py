@@ -1,0 +1,54 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+
+import rich_click as click
+
+PATH = click.Path(path_type=Path)
+
+
+def _use_threads(
+    context: click.Context, parameter: click.Parameter, threads: int | None
+) -> int | None:
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    return threads
+
+
+# Of which run.
+run = click.argument("run", type=PATH)
+stage = click.option("--stage", help="Weights of this stage.  [default: the last]")
+controls = click.option(
+    "--control",
+    "controls",
+    multiple=True,
+    type=PATH,
+    help="Another run to compare with; may be given again.",
+)
+
+# For whom.
+user = click.option("--user", help="A user of the data set, by the id of the log.")
+session = click.option(
+    "--session", help="Or a history: item ids, comma-separated, the latest last."
+)
+count = click.option("-k", "count", type=click.IntRange(min=1), default=10, show_default=True)
+
+# How.
+overrides = click.option(
+    "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="One setting, as a.b=value."
+)
+seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+device = click.option("--device", default="cpu", show_default=True)
+threads = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    callback=_use_threads,
+    expose_value=False,
+    help="CPU threads.  [default: all cores]",
+)
+
+# What is printed.
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+quiet = click.option("--quiet", is_flag=True, help="Show no progress.")
