@@ -110,9 +110,10 @@ _TOGETHER = "pretrain_discriminator.own_weight=0"
 # What ablations change, and so are tested against.
 ABLATED = "with-discriminators"
 
-# Two of the published turns, and what no judges would have taught meanwhile.
-SHORT_CONTROL = "control-short"
+# What no judges would have taught in the passes of the published turns.
+SHORT_CONTROL, STOPPED_CONTROL = "control-short", "control-stopped"
 _SHORT = "adversarial.turns=2"
+_STOPPED = "adversarial.patience=5"
 
 _ALONE = ("pretrain-generator",)
 _JUDGED = ("pretrain-discriminator", "adversarial")
@@ -136,6 +137,13 @@ def _published(title: str, run: str, *settings: str, against: str = "control") -
     return Row(title, run, _JUDGED, "adversarial", start, "paper", settings, against)
 
 
+def _published_control(title: str, run: str, setting: str) -> Row:
+    """The published turns train by the full softmax, weighted by a reward; here nothing judges."""
+    settings = (setting, "adversarial.evaluate_every=80", "pretrain_generator.loss=softmax")
+    made = _published(title, run, *settings, against=run)
+    return replace(made, stages=(CONTROL,), scored=CONTROL)
+
+
 ROWS = {
     "popularity": Row("popularity", "", (), POPULARITY),
     "item-knn": Row("item-kNN", "", (), ITEM_KNN),
@@ -153,23 +161,17 @@ ROWS = {
         settings=_COMMON,
     ),
     "paper": _published("MFGAN as published", "paper"),
+    STOPPED_CONTROL: _published_control(
+        "control: likelihood, as many passes, stopped alike", STOPPED_CONTROL, _STOPPED
+    ),
     "paper-stopped": _published(
         "MFGAN as published, stopped when 5 turns in a row validate no better",
         "paper-stopped",
-        "adversarial.patience=5",
+        _STOPPED,
+        against=STOPPED_CONTROL,
     ),
-    # The published turns train by the full softmax, weighted by a reward; here nothing judges.
-    SHORT_CONTROL: replace(
-        _published(
-            "control: likelihood, passes of 2 published turns",
-            SHORT_CONTROL,
-            _SHORT,
-            "adversarial.evaluate_every=80",
-            "pretrain_generator.loss=softmax",
-            against=SHORT_CONTROL,
-        ),
-        stages=(CONTROL,),
-        scored=CONTROL,
+    SHORT_CONTROL: _published_control(
+        "control: likelihood, passes of 2 published turns", SHORT_CONTROL, _SHORT
     ),
     "paper-short": _published(
         "MFGAN as published, 2 of its 100 turns", "paper-short", _SHORT, against=SHORT_CONTROL
