@@ -50,7 +50,7 @@ def train(
     """Train a cascading DQN on the users that a user model was fitted to."""
     from mfgan.console import Reporter
     from mfgan.errors import MfganError
-    from mfgan.simulation.experiment import load_policy_settings, train_policy
+    from mfgan.simulation.train import load_policy_settings, train_policy
     from mfgan.training.user_model.run import UserModelRun
 
     if out.exists() and not overwrite:
@@ -122,7 +122,7 @@ def evaluate(
     from mfgan.errors import MfganError
     from mfgan.files import atomic_file
     from mfgan.report.figures import adaptation_figure
-    from mfgan.simulation.experiment import evaluate_policies
+    from mfgan.simulation.evaluate import evaluate_policies
     from mfgan.training.user_model.run import UserModelRun
 
     if figure is not None and not adapt:
@@ -185,7 +185,8 @@ def agree_on(
     lives off what its user model made up.
     """
     from mfgan.console import Reporter
-    from mfgan.simulation.experiment import agree, load_policy_settings
+    from mfgan.simulation.agreement import agree
+    from mfgan.simulation.train import load_policy_settings
     from mfgan.training.user_model.run import UserModelRun
 
     settings = load_policy_settings([*overrides, f"seed={seed}"])

@@ -5,19 +5,17 @@ A run's settings are resolved once, in this order, the later winning: the preset
 """
 
 from mfgan.config.load import load_config, parse_config
+from mfgan.config.models import DiscriminatorConfig, GeneratorConfig, Section
 from mfgan.config.presets import PRESETS, Preset
 from mfgan.config.run_config import Objective, RunConfig
-from mfgan.config.sections import (
+from mfgan.config.stages import (
     AdversarialConfig,
     CalibrateConfig,
     CrossFitConfig,
-    DiscriminatorConfig,
-    GeneratorConfig,
     OptimizerConfig,
     PretrainDiscriminatorConfig,
     PretrainGeneratorConfig,
     SampleConfig,
-    Section,
     SelectionConfig,
     StageConfig,
 )

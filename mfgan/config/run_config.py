@@ -6,16 +6,14 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import Field, model_validator
 
-from mfgan.config.sections import (
+from mfgan.config.models import DiscriminatorConfig, GeneratorConfig, Section
+from mfgan.config.stages import (
     AdversarialConfig,
     CalibrateConfig,
     CrossFitConfig,
-    DiscriminatorConfig,
-    GeneratorConfig,
     PretrainDiscriminatorConfig,
     PretrainGeneratorConfig,
     SampleConfig,
-    Section,
     SelectionConfig,
 )
 

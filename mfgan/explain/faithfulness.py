@@ -19,8 +19,9 @@ from mfgan.evaluation.scorers import GeneratorScorer
 from mfgan.explain.dealt import DealtAnew, dealt_items
 from mfgan.explain.ranks import Floats, mean_over, rank_correlation
 from mfgan.explain.score_faithfulness import RANDOM, score_parts_held
+from mfgan.models.combination import factor_weights
 from mfgan.models.correction import best_unseen, contributions
-from mfgan.models.discriminator import Discriminators, factor_weights
+from mfgan.models.discriminator import Discriminators
 
 if TYPE_CHECKING:
     from mfgan.data.batch import JaggedBatch

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mfgan.data.batch import JaggedBatch
 from mfgan.data.factors import Factor
-from mfgan.models.discriminator import factor_weights
+from mfgan.models.combination import factor_weights
 
 if TYPE_CHECKING:
     from mfgan.models.correction import Correction

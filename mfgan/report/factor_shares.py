@@ -10,7 +10,7 @@ import torch
 from mfgan.data.batching import history_batches
 from mfgan.evaluation.scan import Excluded, scan_block
 from mfgan.evaluation.scorers import GeneratorScorer
-from mfgan.models.discriminator import factor_weights
+from mfgan.models.combination import factor_weights
 
 if TYPE_CHECKING:
     from mfgan.models.discriminator import Discriminators

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from mfgan.errors import MfganError
+from mfgan.simulation.cascading import PolicySettings
 from mfgan.simulation.recommenders import GreedyRecommender
 from mfgan.simulation.rollout import roll_out
-from mfgan.simulation.users import RewardKind, SessionRule, SimulatedUsers
+from mfgan.simulation.users import RewardKind, SessionRule, SimulatedUsers, item_pool
+from mfgan.training.user_model.run import UserModelRun, fitted_users
 from mfgan.training.user_model.stages import LearnedUser
 
 
@@ -94,3 +96,31 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> float:
     if one.std() == 0 or other.std() == 0:
         return 0.0
     return float(np.corrcoef(one, other)[0, 1])
+
+
+def agree(
+    runs: Sequence[UserModelRun], judge: UserModelRun, settings: PolicySettings
+) -> dict[str, Any]:
+    """`agreement` of user models on disk, with a policy's pool, display size and session.
+
+    Args:
+        runs: The training user models.
+        judge: One of other users.
+        settings: Of the policy that would be trained.
+
+    Raises:
+        MfganError: The user models are of different displays.
+    """
+    data = runs[0].dataset
+    if any(one.dataset.fingerprint != data.fingerprint for one in (*runs, judge)):
+        raise MfganError("policy: all user models must be of the same displays")
+    shown = data.counts(fitted_users(data, runs[0].settings))[0]
+    return agreement(
+        [one.user() for one in runs],
+        judge.user(),
+        item_pool(shown, settings.pool),
+        slate=settings.slate,
+        session=SessionRule.parse(settings.session),
+        reward=settings.reward,  # type: ignore[arg-type]
+        seed=settings.seed,
+    )

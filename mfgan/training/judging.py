@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mfgan.data.batch import JaggedBatch
-from mfgan.models.discriminator import Discriminators, combine
+from mfgan.models.combination import combine
+from mfgan.models.discriminator import Discriminators
 from mfgan.models.generator import Generator
 from mfgan.models.seen import seen_by
 from mfgan.training.candidates import choose_positions, draw_candidates

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mfgan.console import SILENT, Reporter, Task
@@ -15,6 +14,7 @@ from mfgan.training.feed import CudaMover, Feed, StepInput
 from mfgan.training.log import MetricsLog
 from mfgan.training.replay import ReplayedStep, Sizes, padded, recorder_of
 from mfgan.training.stage import StepOutput, TrainingStage
+from mfgan.training.tally import Tally
 
 
 def run_training(
@@ -109,7 +109,7 @@ class _Loop:
     def _epoch(self, task: Task) -> None:
         progress, stage = self.progress, self.stage
         batches = stage.batches(progress.epoch)
-        tally = _Tally(progress.sums)
+        tally = Tally(progress.sums)
         begun, tokens = time.monotonic(), 0
         with Feed(self._maker(batches), progress.batch, len(batches), self.mover) as feed:
             for given in feed:
@@ -158,7 +158,7 @@ class _Loop:
 
         return make
 
-    def _step(self, given: StepInput, tally: "_Tally") -> int:
+    def _step(self, given: StepInput, tally: Tally) -> int:
         progress, stage = self.progress, self.stage
         place = {"epoch": progress.epoch, "step": progress.step}
         replayed = self._replayed_step(given, place)
@@ -257,29 +257,3 @@ class _Loop:
             self.unsaved_best = {}
         self.store.save(self.progress, self.stage.models, self.stage.optimizers)
         self.saved_at = time.monotonic()
-
-
-class _Tally:
-    """Sums of scalars over an epoch's steps, kept where the scalars are."""
-
-    def __init__(self, sums: dict[str, float]) -> None:
-        self._before = dict(sums)
-        self._sums: dict[str, Tensor] = {}
-
-    def add(self, scalars: dict[str, Tensor]) -> None:
-        for name, value in scalars.items():
-            wide, old = value.detach().double(), self._sums.get(name)
-            if old is None:
-                # What was counted before the run went on, as a kernel's argument: no copy.
-                old = torch.full_like(wide, self._before.pop(name, 0.0))
-            self._sums[name] = old + wide
-
-    def sums(self) -> dict[str, float]:
-        if not self._sums:
-            return dict(self._before)
-        # All of them together: reading one from a GPU waits for everything before it.
-        values = torch.stack(list(self._sums.values())).tolist()
-        return {**self._before, **dict(zip(self._sums, values, strict=True))}
-
-    def means(self, steps: int) -> dict[str, float]:
-        return {name: value / max(1, steps) for name, value in self.sums().items()}

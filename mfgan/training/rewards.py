@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mfgan.models.discriminator import factor_weights
+from mfgan.models.combination import factor_weights
 from mfgan.training.candidates import Draw
 
 Reward = Literal["probability", "log-odds", "calibrated"]

@@ -11,7 +11,7 @@ from mfgan.config import DiscriminatorConfig
 from mfgan.data.batch import JaggedBatch
 from mfgan.data.factors import Factor
 from mfgan.errors import MfganError
-from mfgan.models.discriminator import Discriminators, combine, factor_weights
+from mfgan.models.discriminator import Discriminators
 
 NUM_ITEMS = 12
 TAGS = [[0]] + [[1 + i % 4, 1 + i % 3] if i % 2 else [i % 5] for i in range(1, NUM_ITEMS + 1)]
@@ -207,22 +207,6 @@ def test_one_factor_can_be_taken_from_elsewhere():
     torch.testing.assert_close(ours[..., 1], theirs[..., 1])
     mine.load_factor(1, before)
     assert all(torch.equal(p, before[name]) for name, p in mine.state_dict().items())
-
-
-def test_combination_runs_from_mean_to_maximum():
-    logits = torch.tensor([[0.0, math.log(3.0)], [math.log(4.0), -math.log(4.0)]])
-    torch.testing.assert_close(combine(logits), torch.tensor([(0.5 + 0.75) / 2, 0.5]))
-    torch.testing.assert_close(combine(logits, sharpness=math.inf), torch.tensor([0.75, 0.8]))
-    torch.testing.assert_close(combine(logits, sharpness=1e4), torch.tensor([0.75, 0.8]))
-    share = 1 / (1 + math.exp(-2.0 * 0.25))
-    torch.testing.assert_close(
-        combine(logits, sharpness=2.0)[0], torch.tensor(0.75 * share + 0.5 * (1 - share))
-    )
-    mixture = torch.tensor([math.log(3.0), 0.0])
-    torch.testing.assert_close(combine(logits, mixture=mixture), torch.tensor([0.5625, 0.65]))
-    assert torch.allclose(factor_weights(logits, sharpness=3.0).sum(-1), torch.ones(2))
-    ties = factor_weights(torch.zeros(1, 4), sharpness=math.inf)
-    assert torch.equal(ties, torch.full((1, 4), 0.25))
 
 
 def test_head_penalty_is_half_the_squared_length():

@@ -11,7 +11,6 @@ from mfgan.models.user_model import build_user_model
 from mfgan.models.user_model_config import UserModelConfig
 from mfgan.simulation.agreement import agreement
 from mfgan.simulation.cascading import CascadingNetworks, PolicySettings
-from mfgan.simulation.experiment import _Chooser, load_policy_settings
 from mfgan.simulation.fidelity import fidelity
 from mfgan.simulation.learning import PolicyTrainer, Replay
 from mfgan.simulation.off_policy import RewardTable, estimate
@@ -21,6 +20,7 @@ from mfgan.simulation.recommenders import (
     SupervisedRanker,
 )
 from mfgan.simulation.rollout import roll_out
+from mfgan.simulation.train import _Chooser, load_policy_settings
 from mfgan.simulation.users import SessionRule
 from mfgan.training.user_model.stages import LearnedUser
 
