@@ -8,7 +8,8 @@ import torch
 
 from mfgan.data.batch import JaggedBatch
 from mfgan.data.columns import ITEM_ID, ITEM_IDX, USER_ID
-from mfgan.data.dataset import ExternalIds, PreparedDataset
+from mfgan.data.dataset import PreparedDataset
+from mfgan.data.labels import ExternalIds
 
 
 class InMemoryDataset(PreparedDataset):

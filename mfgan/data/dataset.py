@@ -1,7 +1,6 @@
 """A prepared data set: sequences, splits, ids and factors, mapped from disk."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,7 @@ import polars as pl
 
 from mfgan.data.columns import ITEM_ID, TITLE, USER_ID
 from mfgan.data.factors import Factor, read_factor
+from mfgan.data.labels import ExternalIds, Labels
 from mfgan.data.layout import (
     ITEM_TABLE,
     SEQUENCE_ARRAYS,
@@ -24,63 +24,6 @@ from mfgan.errors import MfganError, nearest
 
 Split = Literal["validation", "test"]
 HistorySplit = Literal["validation", "test", "all"]
-
-
-class Labels(Sequence[str]):
-    """A column as strings, by index.
-
-    Args:
-        values: Strings or integers in index order.
-        first: Index of the first one; indices below it give an empty string.
-    """
-
-    def __init__(self, values: pl.Series, first: int) -> None:
-        self._values, self._first = values, first
-
-    def __len__(self) -> int:
-        return len(self._values) + self._first
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        place = int(index) + (len(self) if index < 0 else 0)
-        if not 0 <= place < len(self):
-            raise IndexError(f"index must be within 0..{len(self) - 1}, got {index}")
-        return "" if place < self._first else str(self._values[place - self._first])
-
-    def __iter__(self) -> Iterator[str]:
-        yield from [""] * self._first
-        yield from self._values.cast(pl.String)
-
-    def take(self, indices: np.ndarray) -> pl.Series:
-        """The labels of many indices at once, as a String series of the same length."""
-        indices = np.asarray(indices, np.int64)
-        if len(indices) and (indices.min() < 0 or indices.max() >= len(self)):
-            raise IndexError(f"indices must be within 0..{len(self) - 1}")
-        known = pl.Series(np.maximum(indices - self._first, 0)).set(
-            pl.Series(indices < self._first), None
-        )
-        return self._values.gather(known).cast(pl.String).fill_null("")
-
-
-class ExternalIds(Labels):
-    """The ids of the log as strings, by index; they ascend with it."""
-
-    def find(self, external: str) -> int | None:
-        """The index of an id, or None; ids are sorted, so this is a binary search."""
-        value: Any = str(external)
-        if self._values.dtype.is_integer():
-            try:
-                value = int(value)
-            except ValueError:
-                return None
-            if not -(1 << 63) <= value < (1 << 63):
-                return None
-        if not len(self._values):
-            return None
-        place = int(self._values.search_sorted(value, side="left"))
-        found = place < len(self._values) and self._values[place] == value
-        return place + self._first if found else None
 
 
 class PreparedDataset:

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 
 from mfgan.data.columns import ITEM_ID, USER_ID
-from mfgan.data.dataset import ExternalIds
 from mfgan.data.factors import Factor, read_factor
+from mfgan.data.labels import ExternalIds
 from mfgan.data.layout import ITEM_TABLE, MANIFEST, USER_TABLE, read_array, read_manifest
 from mfgan.errors import MfganError, nearest
 
