@@ -1,33 +1,14 @@
-"""What each row of the table of record is: data, settings, stages, and what is scored."""
+"""What each row of the table of record is: settings, stages, and what is scored."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from bench.reproduce.data import COMMON, Ground
 from mfgan.errors import MfganError, nearest
 
 # Scored without a stage of its own.
 POPULARITY, ITEM_KNN, CORRECTED = "popularity", "item-knn", "with-discriminators"
 CONTROL = "continue-mle"
-
-
-@dataclass(frozen=True)
-class Data:
-    """A data set of the table.
-
-    Args:
-        source: Below the folder of real data.
-        format: Of ``mfgan prepare``.
-        settings: Overrides of the preset ``tuned`` on these data; ``paper`` has the published ones.
-        judges: Factors that judge, all where none is named; an id's discriminator would learn its
-            training positions by heart.
-        co_occurrence: Width of the vectors of that factor.
-    """
-
-    source: str
-    format: str
-    settings: tuple[str, ...]
-    judges: tuple[str, ...] = ()
-    co_occurrence: int = 64
 
 
 @dataclass(frozen=True)
@@ -56,53 +37,6 @@ class Row:
     against: str = "control"
 
 
-# Faster where the processor has such products, and of equal accuracy (docs/experiments.md).
-_COMMON = ("precision=bf16",)
-# Where items have few interactions: more dropout, cosine logits, weight decay.
-_SPARSE = (
-    *_COMMON,
-    "generator.max_len=50",
-    "generator.dropout=0.5",
-    "generator.attention_dropout=0.2",
-    "generator.normalize=true",
-    "generator.temperature=0.07",
-    "pretrain_generator.epochs=16",
-    "pretrain_generator.optimizer.weight_decay=0.1",
-)
-DATA = {
-    "ml-1m": Data(
-        source="ml-1m/sasrec.txt.gz",
-        format="ml-1m",
-        settings=(
-            *_COMMON,
-            "generator.factors=['genre', 'director', 'actors', 'year']",
-            "pretrain_discriminator.batch_size=16",
-        ),
-        judges=(
-            "genre",
-            "director",
-            "actors",
-            "year",
-            "popularity",
-            "rating_board",
-            "graph_vector",
-            "co_occurrence",
-        ),
-    ),
-    "beauty": Data(
-        source="amazon/s3rec_Beauty.txt.gz",
-        format="sequences",
-        settings=(*_SPARSE, "generator.factors=['attributes']"),
-        judges=("attributes", "popularity", "co_occurrence"),
-    ),
-    # Without an item table, and with the settings of the log above: nothing was searched here.
-    "games": Data(
-        source="amazon/sasrec_Video.txt.gz",
-        format="sequences",
-        settings=_SPARSE,
-        judges=("popularity", "co_occurrence"),
-    ),
-}
 # Here factors learn by their sum alone. That each learns by itself as well, as in the preset,
 # corrects the ranking as well (docs/experiments.md).
 _TOGETHER = "pretrain_discriminator.own_weight=0"
@@ -133,7 +67,7 @@ def _ablation(title: str, run: str, *settings: str) -> Row:
 
 
 def _published(title: str, run: str, *settings: str, against: str = "control") -> Row:
-    start, settings = "generator-published", (*_COMMON, *settings)
+    start, settings = "generator-published", (*COMMON, *settings)
     return Row(title, run, _JUDGED, "adversarial", start, "paper", settings, against)
 
 
@@ -158,7 +92,7 @@ ROWS = {
         stages=_ALONE,
         scored=_ALONE[0],
         preset="paper",
-        settings=_COMMON,
+        settings=COMMON,
     ),
     "paper": _published("MFGAN as published", "paper"),
     STOPPED_CONTROL: _published_control(
@@ -202,13 +136,11 @@ ROWS |= {f"{name}-ids": _ids_alone(ROWS[name]) for name in _WITHOUT_FACTORS}
 _KINDS = ("only", "without", "lambda", "samples")
 
 
-def settings_of(row: Row, data: str) -> tuple[str, ...]:
-    """What a row overrides of its preset on a data set."""
+def settings_of(row: Row, ground: Ground) -> tuple[str, ...]:
+    """What a row overrides of its preset on a data set; the published settings are those of none."""
     if row.preset != "tuned":
         return row.settings
-    found = DATA[data]
-    judges = (_judged_by(found.judges),) if found.judges else ()
-    return (_TOGETHER, *judges, *found.settings, *row.settings)
+    return (_TOGETHER, _judged_by(ground.judges), *ground.settings, *row.settings)
 
 
 def _judged_by(factors: Sequence[str]) -> str:
@@ -241,6 +173,8 @@ def find_row(name: str, factors: Sequence[str]) -> Row:
             known = ", ".join(factors)
             raise MfganError(f"reproduce: factor must be one of {known}, got {value!r}")
         left = [value] if kind == "only" else [other for other in factors if other != value]
+        if not left:
+            raise MfganError(f"reproduce: another factor must judge without {value}, found none")
         settings = (_judged_by(left),)
     elif kind == "lambda":
         # The weights that lambda makes instead of fitted ones. Of the log-odds they make a mean,

@@ -5,17 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.common import DATA as REAL_DATA
-from bench.reproduce.rows import CORRECTED, DATA, POPULARITY, ROWS, Row, find_row, settings_of
+from bench.reproduce.data import Ground
+from bench.reproduce.rows import CORRECTED, POPULARITY, ROWS, Row, find_row, settings_of
 from mfgan.config import load_config
 from mfgan.console import Reporter
 from mfgan.data.dataset import PreparedDataset
-from mfgan.data.prepare import prepare
 from mfgan.errors import MfganError
 from mfgan.evaluation.baselines import ItemKNN, Popularity
 from mfgan.evaluation.protocol import Scorer, evaluate
 from mfgan.evaluation.scorers import CorrectedScorer, GeneratorScorer
-from mfgan.files import write_json
+from mfgan.files import read_json, write_json
 from mfgan.training import Run, train
 
 if TYPE_CHECKING:
@@ -26,15 +25,15 @@ _EVALUATION_SEED = 0  # the drawn candidates are the same for every row and seed
 
 
 def reproduce(
-    name: str, data: str, seed: int, out: Path, *, threads: int, reporter: Reporter
+    name: str, ground: Ground, seed: int, out: Path, *, threads: int, reporter: Reporter
 ) -> Path:
     """Train and evaluate one row; whatever of it is there already is kept.
 
     Args:
         name: The row.
-        data: The data set.
+        ground: What it is trained on.
         seed: Of the training.
-        out: Where data, runs and results are.
+        out: Where runs and results are.
         threads: Of the CPU.
         reporter: Shows the progress.
 
@@ -42,19 +41,24 @@ def reproduce(
         The result's JSON file. Beside it lie metrics by user, a Parquet file a protocol.
 
     Raises:
-        MfganError: There is no such row or data set, or the real data are missing.
+        MfganError: There is no such row, or it is there and was made of other data or settings.
     """
-    dataset = prepared(data, out, reporter)
-    row = find_row(name, DATA[data].judges or dataset.factor_names)
-    stem = out / "results" / f"{data}-{name.replace(':', '-')}-{seed}"
+    row = find_row(name, ground.judges)
+    stem = out / "results" / f"{ground.name}-{name.replace(':', '-')}-{seed}"
     result = stem.with_suffix(".json")
+    made_of = {
+        "fingerprint": ground.dataset.fingerprint,
+        "settings": list(settings_of(row, ground)),
+    }
     if result.exists():
+        if read_json(result).get("made_of") != made_of:
+            raise MfganError(f"{result}: was made of other data or settings; choose another --out")
         return result
-    run = _trained(row, data, dataset, seed, out, threads, reporter) if row.stages else None
-    scorer, max_len = _scorer(row, dataset, run)
+    run = _trained(row, ground, seed, out, threads, reporter) if row.stages else None
+    scorer, max_len = _scorer(row, ground.dataset, run)
     found = {
         protocol: evaluate(
-            dataset,
+            ground.dataset,
             scorer,
             protocol=protocol,
             max_len=max_len,
@@ -66,45 +70,25 @@ def reproduce(
     result.parent.mkdir(parents=True, exist_ok=True)
     for protocol, evaluation in found.items():
         evaluation.per_user.write_parquet(f"{stem}-{protocol.replace(':', '-')}.parquet")
-    head = {"row": name, "title": row.title, "data": data, "seed": seed, "threads": threads}
-    write_json(result, {**head, "seconds": _seconds(run), **_metrics(found)})
+    head = {"row": name, "title": row.title, "data": ground.name, "seed": seed, "threads": threads}
+    tail = {"seconds": _seconds(run), **_metrics(found)}
+    write_json(result, {**head, "made_of": made_of, **tail})
     return result
 
 
-def prepared(data: str, out: Path, reporter: Reporter) -> PreparedDataset:
-    """The prepared data set, made where it is not there yet."""
-    if data not in DATA:
-        raise MfganError(f"reproduce: data must be one of {', '.join(DATA)}, got {data!r}")
-    source, path = DATA[data], out / "data" / data
-    if path.exists():
-        return PreparedDataset.open(path)
-    found = REAL_DATA / source.source
-    if not found.exists():
-        raise MfganError(f"reproduce: {source.source} must be below MFGAN_DATA, found nothing")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    width = source.co_occurrence
-    return prepare(found, path, format=source.format, co_occurrence=width, reporter=reporter)
-
-
 def _trained(
-    row: Row,
-    data: str,
-    dataset: PreparedDataset,
-    seed: int,
-    out: Path,
-    threads: int,
-    reporter: Reporter,
+    row: Row, ground: Ground, seed: int, out: Path, threads: int, reporter: Reporter
 ) -> Run:
     start = None
     if row.start:
-        start = _trained(ROWS[row.start], data, dataset, seed, out, threads, reporter).path
-    overrides = [*settings_of(row, data), f"seed={seed}", f"threads={threads}"]
+        start = _trained(ROWS[row.start], ground, seed, out, threads, reporter).path
+    overrides = [*settings_of(row, ground), f"seed={seed}", f"threads={threads}"]
     config = load_config(row.preset, overrides=overrides)
-    path = out / "runs" / f"{data}-{row.run}-{seed}"
+    path = out / "runs" / f"{ground.name}-{row.run}-{seed}"
     for stage in row.stages:
         begun = (path / "run.json").exists()
         train(
-            dataset,
+            ground.dataset,
             path,
             config,
             stage=stage,

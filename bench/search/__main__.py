@@ -12,8 +12,7 @@ from pathlib import Path
 import click
 import optuna
 
-from bench.reproduce.rows import DATA
-from bench.reproduce.run import prepared
+from bench.reproduce.data import DATA, prepared
 from bench.search.table import table
 from bench.search.trial import enqueue, requeue_lost, run_trial
 from mfgan.console import Reporter

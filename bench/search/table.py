@@ -2,7 +2,7 @@
 
 import optuna
 
-from bench.reproduce.rows import DATA
+from bench.reproduce.data import DATA
 from bench.search.trial import config_of
 from mfgan.config import load_config
 from mfgan.config.run_config import flatten

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import optuna
 
-from bench.reproduce.rows import DATA
+from bench.reproduce.data import DATA
 from bench.search.space import SPACE, point_of
 from mfgan.config import RunConfig, load_config
 from mfgan.errors import MfganError

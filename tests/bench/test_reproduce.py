@@ -1,13 +1,15 @@
 """Rows of the table of record, on a log small enough to train in seconds."""
 
 import json
+import shutil
 
 import numpy as np
 import polars as pl
 import pytest
 
-from bench.reproduce import run as runs
-from bench.reproduce.rows import ROWS, Data, find_row, settings_of
+from bench.reproduce import data as grounds
+from bench.reproduce.data import Data, Ground, ground
+from bench.reproduce.rows import ROWS, find_row, settings_of
 from bench.reproduce.run import reproduce
 from bench.reproduce.table import table
 from mfgan.config import load_config
@@ -32,30 +34,36 @@ SMALL = (
     "generator.factors=['popularity']",
 )
 FACTORS = ["id", "popularity", "genre"]
+JUDGES = ("id", "popularity", "co_occurrence")
+
+
+def write_log(path, seed):
+    rng = np.random.default_rng(seed)
+    lines = [
+        " ".join(map(str, [user, *rng.permutation(np.arange(1, 131))[: rng.integers(6, 12)]]))
+        for user in range(1, 41)
+    ]
+    path.write_text("\n".join(lines) + "\n")
 
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reproduction")
-    rng = np.random.default_rng(0)
-    lines = [
-        " ".join(map(str, [user, *rng.permutation(np.arange(1, 131))[: rng.integers(6, 12)]]))
-        for user in range(1, 41)
-    ]
-    (folder / "log.txt").write_text("\n".join(lines) + "\n")
+    write_log(folder / "log.txt", seed=0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "REAL_DATA", folder)
-        patch.setitem(runs.DATA, "small", Data("log.txt", "sequences", SMALL, (), 4))
-        patch.setattr(runs, "prepare", lambda *a, **k: PREPARE(*a, k_core=1, **k))
+        patch.setattr(grounds, "REAL_DATA", folder)
+        patch.setitem(grounds.DATA, "small", Data("log.txt", "sequences", SMALL, JUDGES, 4))
+        patch.setattr(grounds, "prepare", lambda *a, **k: PREPARE(*a, k_core=1, **k))
+        small = ground("small", folder, SILENT)
         for seed in (0, 1):
             for row in ("popularity", "generator", "control", "tuned", "with-discriminators"):
-                reproduce(row, "small", seed, folder, threads=1, reporter=SILENT)
+                reproduce(row, small, seed, folder, threads=1, reporter=SILENT)
         for row in ("without:popularity", "control-ids", "tuned-ids"):
-            reproduce(row, "small", 0, folder, threads=1, reporter=SILENT)
+            reproduce(row, small, 0, folder, threads=1, reporter=SILENT)
         yield folder
 
 
-PREPARE = runs.prepare
+PREPARE = grounds.prepare
 
 
 def result(out, row, seed=0):
@@ -89,7 +97,7 @@ def test_rows_start_from_the_same_generator_and_count_its_time(out):
 
 def test_a_row_that_is_there_is_kept(out):
     before = {path: path.stat().st_mtime_ns for path in (out / "results").iterdir()}
-    reproduce("tuned", "small", 0, out, threads=1, reporter=SILENT)
+    reproduce("tuned", ground("small", out, SILENT), 0, out, threads=1, reporter=SILENT)
     assert before == {path: path.stat().st_mtime_ns for path in (out / "results").iterdir()}
 
 
@@ -175,35 +183,74 @@ def test_ablations_change_one_setting():
     [
         ("tunde", "row must be one of .* got 'tunde'; did you mean"),
         ("only:price", "factor must be one of id, popularity, genre, got 'price'"),
+        ("without:alone", "another factor must judge without alone"),
         ("depth:3", "ablation must be one of .* got 'depth'"),
     ],
 )
 def test_unknown_rows_are_refused(row, message):
     with pytest.raises(MfganError, match=message):
-        find_row(row, FACTORS)
+        find_row(row, ["alone"] if "alone" in row else FACTORS)
 
 
 def test_missing_data_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "REAL_DATA", tmp_path)
+    monkeypatch.setattr(grounds, "REAL_DATA", tmp_path)
     with pytest.raises(MfganError, match="sasrec.txt.gz must be below MFGAN_DATA"):
-        reproduce("tuned", "ml-1m", 0, tmp_path, threads=1, reporter=SILENT)
+        ground("ml-1m", tmp_path, SILENT)
     with pytest.raises(MfganError, match="data must be one of .* got 'ml-2m'"):
-        reproduce("tuned", "ml-2m", 0, tmp_path, threads=1, reporter=SILENT)
+        ground("ml-2m", tmp_path, SILENT)
+    with pytest.raises(MfganError, match="ml-1m has its own settings, got seed=1"):
+        ground("ml-1m", tmp_path, SILENT, ["seed=1"])
 
 
-def test_the_published_settings_are_those_of_no_data_set():
-    assert settings_of(ROWS["paper"], "beauty") == ("precision=bf16",)
-    assert "generator.max_len=50" in settings_of(ROWS["generator-bce"], "beauty")
-    assert settings_of(ROWS["generator-bce"], "beauty")[-1] == "pretrain_generator.loss=bce"
+def test_a_folder_of_ones_own(out, tmp_path):
+    path = tmp_path / "mine"
+    shutil.copytree(out / "data" / "small", path)
+    mine = ground(str(path), tmp_path, SILENT, SMALL)
+    assert mine.judges == ("popularity", "co_occurrence")
+    for row in ("popularity", "control", "tuned"):
+        reproduce(row, mine, 0, tmp_path / "out", threads=1, reporter=SILENT)
+    run = Run.open(tmp_path / "out" / "runs" / "mine-tuned-0")
+    assert run.config.generator.hidden_dim == 8
+    assert run.config.discriminator.factors == mine.judges
+    (rows,) = tables(tmp_path / "out")
+    assert rows["head"][1] == "mine"
+    assert set(rows) == {"head", *(ROWS[row].title for row in ("popularity", "control", "tuned"))}
 
 
-def test_published_turns_have_a_control_of_as_many_passes_and_validations():
-    names = ("paper-short", "control-short")
+def test_a_row_made_of_other_data_or_settings_is_not_taken_for_this_one(tmp_path):
+    where = []
+    for seed, folder in enumerate((tmp_path / "mine", tmp_path / "other" / "mine")):
+        write_log(tmp_path / "log.txt", seed)
+        PREPARE(tmp_path / "log.txt", folder, format="sequences", k_core=1)
+        where.append(ground(str(folder), tmp_path, SILENT))
+    reproduce("popularity", where[0], 0, tmp_path, threads=1, reporter=SILENT)
+    where.append(ground(str(tmp_path / "mine"), tmp_path, SILENT, ["generator.hidden_dim=8"]))
+    for one in where[1:]:
+        with pytest.raises(MfganError, match="popularity-0.json: was made of other data or"):
+            reproduce("popularity", one, 0, tmp_path, threads=1, reporter=SILENT)
+
+
+def test_a_folder_must_not_be_called_as_a_data_set_is(tmp_path, out):
+    shutil.copytree(out / "data" / "small", tmp_path / "beauty")
+    with pytest.raises(MfganError, match="must not be called as a data set is, got 'beauty'"):
+        ground(str(tmp_path / "beauty"), tmp_path, SILENT)
+
+
+def test_the_published_settings_are_those_of_no_data_set(out):
+    where = Ground("any", ground("small", out, SILENT).dataset, ("generator.max_len=50",), ("id",))
+    assert settings_of(ROWS["paper"], where) == ("precision=bf16",)
+    assert "generator.max_len=50" in settings_of(ROWS["generator-bce"], where)
+    assert settings_of(ROWS["generator-bce"], where)[-1] == "pretrain_generator.loss=bce"
+
+
+@pytest.mark.parametrize("kind", ["short", "stopped"])
+def test_published_turns_have_a_control_of_as_many_passes_and_validations(kind):
+    names = (f"paper-{kind}", f"control-{kind}")
     paper, control = (
-        load_config(ROWS[name].preset, overrides=settings_of(ROWS[name], "ml-1m")) for name in names
+        load_config(ROWS[name].preset, overrides=ROWS[name].settings) for name in names
     )
     assert {ROWS[name].start for name in names} == {"generator-published"}
-    assert {ROWS[name].against for name in names} == {"control-short"}
+    assert {ROWS[name].against for name in names} == {f"control-{kind}"}
     assert control.pretrain_generator.loss == "softmax"
     # The adversarial stage counts turns, its control passes.
     passes = paper.adversarial.generator_epochs * paper.adversarial.evaluate_every

@@ -4,7 +4,7 @@ import numpy as np
 import optuna
 import pytest
 
-from bench.reproduce.rows import Data
+from bench.reproduce.data import Data
 from bench.search import trial as trials
 from bench.search.space import SPACE, point_of
 from bench.search.table import table
@@ -27,7 +27,7 @@ SMALL = (
 
 @pytest.fixture
 def study(monkeypatch):
-    monkeypatch.setitem(trials.DATA, "small", Data("", "sequences", SMALL))
+    monkeypatch.setitem(trials.DATA, "small", Data("", "sequences", SMALL, ()))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
 
