@@ -78,6 +78,18 @@ DATA = {
         settings=_SPARSE,
         judges=("popularity", "co_occurrence"),
     ),
+    # As the demo has it: more passes over few and short batches.
+    "ml-100k": Data(
+        source="ml-100k",
+        format="ml-100k",
+        settings=(
+            *COMMON,
+            "pretrain_generator.epochs=30",
+            "generator.max_len=100",
+            "pretrain_discriminator.batch_size=16",
+        ),
+        judges=("genre", "year", "popularity", "co_occurrence"),
+    ),
 }
 
 
