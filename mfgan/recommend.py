@@ -29,7 +29,9 @@ RANK = "rank"
 SCORE = "score"
 PROBABILITY = "probability"
 
-_BLOCK_BYTES = 64 << 20  # scores held at once
+# Scores held at once: so few that the memory of the last block serves the next one, but not so few
+# sessions that each pays for a step of its own.
+_BLOCK_BYTES, _BLOCK_SESSIONS = 4 << 20, 16
 
 
 @dataclass(frozen=True)
@@ -137,16 +139,21 @@ class Recommender:
         Raises:
             MfganError: No item of it is known.
         """
-        names = [str(item) for item in item_ids]
-        found = [self.dataset.item_idx(item) for item in names]
-        known = [item for item in found if item is not None]
-        unknown = tuple(n for n, item in zip(names, found, strict=True) if item is None)
-        if not known:
+        found = self.known(item_ids, name=name)
+        if not len(found.items):
             raise MfganError(
                 "recommend: a session must hold an item of the catalogue, got "
-                f"{', '.join(names[:5]) or 'none'}"
+                f"{', '.join(found.unknown[:5]) or 'none'}"
             )
-        return Session(name, np.array(known, np.int32), unknown)
+        return found
+
+    def known(self, item_ids: Sequence[object], *, name: str) -> Session:
+        """As ``session``, but with no item where none is known."""
+        names = [str(item) for item in item_ids]
+        found = [self.dataset.item_idx(item) for item in names]
+        items = np.array([item for item in found if item is not None], np.int32)
+        unknown = tuple(n for n, item in zip(names, found, strict=True) if item is None)
+        return Session(name, items, unknown)
 
     def recommend(
         self,
@@ -177,7 +184,7 @@ class Recommender:
             raise MfganError("recommend: give either users or sessions")
         if users is not None:
             return self.rank([self.user(user) for user in users], k=k).rename({SESSION: USER_ID})
-        given = list(_read_sessions(sessions))
+        given = list(read_sessions(sessions))
         return self.rank([self.session(items, name=name) for name, items in given], k=k)
 
     def rank(self, sessions: Sequence[Session], *, k: int = 10) -> pl.DataFrame:
@@ -189,7 +196,7 @@ class Recommender:
     def blocks(self, sessions: Sequence[Session]) -> Iterator[Sequence[Session]]:
         """The sessions, as many at once as there is room for their scores of all items; an empty
         block where there are none."""
-        step = max(1, _BLOCK_BYTES // (4 * (self.dataset.num_items + 1)))
+        step = max(_BLOCK_SESSIONS, _BLOCK_BYTES // (4 * (self.dataset.num_items + 1)))
         for first in range(0, max(len(sessions), 1), step):
             yield sessions[first : first + step]
 
@@ -247,7 +254,12 @@ def _log_total(scores: Tensor, seen: Excluded) -> npt.NDArray[np.float32]:
     return total
 
 
-def _read_sessions(sessions: Any) -> Iterator[tuple[str, list[str]]]:
+def read_sessions(sessions: Any) -> Iterator[tuple[str, list[str]]]:
+    """Names and external item ids of the sessions that ``Recommender.recommend`` is given.
+
+    Raises:
+        MfganError: A table lacks a column.
+    """
     if not hasattr(sessions, "__arrow_c_stream__"):
         yield from ((str(place), list(items)) for place, items in enumerate(sessions))
         return

@@ -110,9 +110,10 @@ def test_a_new_session_and_one_of_a_single_item(run):
     assert explainer.explain(session=["i0001"], k=2).details["history"] == []
 
 
-@pytest.mark.parametrize("room", [1, 1 << 20])
-def test_reasons_go_with_recommendations(run, monkeypatch, room):
-    monkeypatch.setattr("mfgan.recommend._BLOCK_BYTES", room)
+@pytest.mark.parametrize("together", [1, 16])
+def test_reasons_go_with_recommendations(run, monkeypatch, together):
+    monkeypatch.setattr("mfgan.recommend._BLOCK_SESSIONS", together)
+    monkeypatch.setattr("mfgan.recommend._BLOCK_BYTES", 1)
     explainer = Explainer(run)
     given = (["i0001", "i0009"], ["i0005"])
     sessions = [explainer.recommender.session(items) for items in given]

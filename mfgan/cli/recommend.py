@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from mfgan.cli import options
+from mfgan.cli.options import PATH
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,6 +21,9 @@ _LETTERS = 36  # of a factor's value in a table
 @options.run
 @options.user
 @options.session
+@click.option("--all-users", is_flag=True, help="Or every user, into --out.")
+@click.option("--sessions", type=PATH, help="Or a table of session and item_id, into --out.")
+@click.option("--out", type=PATH, help="Parquet file to write, a row an item.")
 @options.count
 @click.option("--explain", is_flag=True, help="Say which factors speak for each item.")
 @options.stage
@@ -32,6 +36,9 @@ def command(
     run: Path,
     user: str | None,
     session: str | None,
+    all_users: bool,
+    sessions: Path | None,
+    out: Path | None,
     count: int,
     explain: bool,
     stage: str | None,
@@ -45,10 +52,15 @@ def command(
     Items of the history are never recommended again. Items that the catalogue lacks are named and
     skipped. The probability is the generator's softmax over all items not in the history.
     """
+    import json
+
     from mfgan.errors import MfganError
 
-    if (user is None) == (session is None):
-        raise MfganError("recommend: give either --user or --session")
+    many = all_users or sessions is not None
+    if (user is not None) + (session is not None) + all_users + (sessions is not None) != 1:
+        raise MfganError("recommend: give one of --user, --session, --all-users and --sessions")
+    if many != (out is not None):
+        raise MfganError("recommend: give --out with --all-users or --sessions, and only there")
     from mfgan.console import Reporter
 
     choice: dict[str, Any] = {
@@ -66,6 +78,16 @@ def command(
         from mfgan.recommend import Recommender
 
         recommender = Recommender(run, **choice)
+    if out is not None:
+        from mfgan.cli.recommend_many import recommend_many
+
+        reporter = Reporter(quiet=quiet, stderr=as_json)
+        found = recommend_many(
+            recommender, explainer, sessions, out, count=count, reporter=reporter
+        )
+        if as_json:
+            click.echo(json.dumps(found, ensure_ascii=False))
+        return
     history = look_up(recommender, user, session)
     if history.unknown:
         notes = Reporter(quiet=quiet, stderr=True)

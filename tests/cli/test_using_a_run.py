@@ -146,11 +146,8 @@ def test_report_names_its_file(run, capsys, tmp_path):
         ),
         (("eval", "{run}", "--stage", "adversarail"), "did you mean 'adversarial'?"),
         (("eval", "{run}/none"), "must be a run made by `mfgan train`"),
-        (("recommend", "{run}"), "recommend: give either --user or --session"),
-        (
-            ("recommend", "{run}", "--user", "a", "--session", "b"),
-            "give either --user or --session",
-        ),
+        (("recommend", "{run}"), "recommend: give one of --user, --session, --all-users and"),
+        (("recommend", "{run}", "--user", "a", "--session", "b"), "give one of --user, --session"),
         (("recommend", "{run}", "--user", "nobody"), "user 'nobody' must be in the data set"),
         (
             ("recommend", "{run}", "--session", " , "),
