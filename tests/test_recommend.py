@@ -82,6 +82,7 @@ def test_blocks_change_nothing(recommender, monkeypatch):
     sessions = [[f"i{item:04}"] for item in range(1, 12)]
     whole = recommender.recommend(sessions=sessions)
     monkeypatch.setattr("mfgan.recommend._BLOCK_BYTES", 4 * 31 * 3)
+    monkeypatch.setattr("mfgan.recommend._BLOCK_SESSIONS", 1)
     parts = recommender.recommend(sessions=sessions)
     assert parts.drop("score", "probability").equals(whole.drop("score", "probability"))
     np.testing.assert_allclose(parts["score"], whole["score"], rtol=1e-5)
