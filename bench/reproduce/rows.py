@@ -96,7 +96,7 @@ ROWS = {
     ),
     "paper": _published("MFGAN as published", "paper"),
     STOPPED_CONTROL: _published_control(
-        "control: likelihood, as many passes, stopped alike", STOPPED_CONTROL, _STOPPED
+        "control: likelihood instead of the turns, stopped alike", STOPPED_CONTROL, _STOPPED
     ),
     "paper-stopped": _published(
         "MFGAN as published, stopped when 5 turns in a row validate no better",
