@@ -31,7 +31,7 @@ _LETTERS = 36  # of a factor's value in a table
 @options.device
 @options.threads
 @options.as_json
-@click.option("--quiet", is_flag=True, help="Do not name skipped items.")
+@click.option("--quiet", is_flag=True, help="Show no progress, name no skipped items.")
 def command(
     run: Path,
     user: str | None,

@@ -1,6 +1,5 @@
 """``mfgan recommend`` for many histories at once, into a file."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +55,7 @@ def recommend_many(
     with reporter.task("recommend", len(histories)) as task:
         for block in recommender.blocks(histories):
             part = recommender.rank(block, k=count)
-            parts.append(part if explainer is None else explainer.reasons(list(block), part))
+            parts.append(part if explainer is None else explainer.reasons(block, part))
             task.advance(len(block))
     table = pl.concat(parts).drop(ITEM_IDX)
     if sessions is None:
@@ -105,20 +104,11 @@ def _sessions(
 
 
 def _read(path: Path) -> "pl.DataFrame":
-    import polars as pl
+    from mfgan.data.readers.raw_log import Request
+    from mfgan.data.readers.table import whole_table
 
-    readers: dict[str, Callable[[], pl.DataFrame]] = {
-        ".parquet": lambda: pl.read_parquet(path),
-        ".csv": lambda: pl.read_csv(path, infer_schema=False),
-        ".tsv": lambda: pl.read_csv(path, infer_schema=False, separator="\t"),
-        ".ndjson": lambda: pl.read_ndjson(path),
-        ".jsonl": lambda: pl.read_ndjson(path),
-    }
-    if path.suffix not in readers:
-        known = ", ".join(readers)
-        raise MfganError(f"recommend: a table of sessions must end in one of {known}, got {path}")
     try:
-        return readers[path.suffix]()
-    except pl.exceptions.PolarsError as error:
-        line = str(error).strip().split("\n", 1)[0][:200]
-        raise MfganError(f"recommend: {path} must be a table, got: {line}") from None
+        frame, _ = whole_table(Request(str(path), "table"), str(path))
+    except MfganError as error:
+        raise MfganError(f"recommend: {str(error).removeprefix('prepare: ')}") from None
+    return frame

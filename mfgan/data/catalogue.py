@@ -64,6 +64,7 @@ class Entry:
 
 
 _GROUPLENS = "GroupLens: research only, no redistribution"
+_GROUPLENS_HOME = "https://grouplens.org/datasets/movielens/"
 _SASREC = "https://raw.githubusercontent.com/kang205/SASRec/master/data"
 _S3REC = "https://raw.githubusercontent.com/RUCAIBox/CIKM2020-S3Rec/master/data"
 _STEAM = "https://mcauleylab.ucsd.edu/public_datasets/data/steam"
@@ -88,7 +89,7 @@ CATALOGUE: dict[str, Entry] = {
         rows=100_000,
         megabytes=4.9,
         licence=_GROUPLENS,
-        home="https://grouplens.org/datasets/movielens/",
+        home=_GROUPLENS_HOME,
         addresses=_movielens(
             "ml-100k",
             "sha256",
@@ -117,7 +118,7 @@ CATALOGUE: dict[str, Entry] = {
         rows=1_000_209,
         megabytes=5.9,
         licence=_GROUPLENS,
-        home="https://grouplens.org/datasets/movielens/",
+        home=_GROUPLENS_HOME,
         addresses=_movielens(
             "ml-1m",
             "sha256",
@@ -131,7 +132,7 @@ CATALOGUE: dict[str, Entry] = {
         rows=10_000_054,
         megabytes=65.6,
         licence=_GROUPLENS,
-        home="https://grouplens.org/datasets/movielens/",
+        home=_GROUPLENS_HOME,
         addresses=_movielens("ml-10m", "md5", "ce571fd55effeba0271552578f2648bd", *_DAT),
     ),
     "ml-20m": Entry(
@@ -140,7 +141,7 @@ CATALOGUE: dict[str, Entry] = {
         rows=20_000_263,
         megabytes=198.7,
         licence=_GROUPLENS,
-        home="https://grouplens.org/datasets/movielens/",
+        home=_GROUPLENS_HOME,
         addresses=_movielens(
             "ml-20m",
             "sha256",
@@ -154,7 +155,7 @@ CATALOGUE: dict[str, Entry] = {
         rows=25_000_095,
         megabytes=262.0,
         licence=_GROUPLENS,
-        home="https://grouplens.org/datasets/movielens/",
+        home=_GROUPLENS_HOME,
         addresses=_movielens("ml-25m", "md5", "6b51fb2759a8657d3bfcbfc42b592ada", *_CSV),
     ),
     "sasrec-ml-1m": Entry(

@@ -1,6 +1,6 @@
 """Explaining a history and its recommendations by a run's discriminators."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -165,7 +165,7 @@ class Explainer:
             },
         )
 
-    def reasons(self, sessions: list[Session], table: pl.DataFrame) -> pl.DataFrame:
+    def reasons(self, sessions: Sequence[Session], table: pl.DataFrame) -> pl.DataFrame:
         """Add ``judgement``, ``leading``, ``reasons`` and ``score_parts`` to what
         ``Recommender.rank`` gave."""
         judged: list[dict[str, Any]] = []
@@ -186,7 +186,7 @@ class Explainer:
             pl.Series(SCORE_PARTS, parts),
         )
 
-    def _proposals(self, sessions: list[Session]) -> Iterator[Proposals]:
+    def _proposals(self, sessions: Sequence[Session]) -> Iterator[Proposals]:
         """The generator's own best items of each session, looked for in many at once."""
         for block in self.recommender.blocks(sessions) if sessions else ():
             proposals = self.recommender.propose(block, self._top_k)

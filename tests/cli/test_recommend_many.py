@@ -1,5 +1,6 @@
 """``mfgan recommend`` for all users and for tables of sessions."""
 
+import gzip
 import json
 
 import polars as pl
@@ -50,7 +51,7 @@ def test_every_user(run, capsys, tmp_path):
 
 
 @pytest.mark.usefixtures("in_small_blocks")
-@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet", "jsonl"])
+@pytest.mark.parametrize("kind", ["csv", "tsv", "csv.gz", "parquet", "jsonl"])
 def test_a_table_of_sessions(run, capsys, tmp_path, kind):
     rows = [
         ("b", "i0003"),
@@ -64,6 +65,7 @@ def test_a_table_of_sessions(run, capsys, tmp_path, kind):
     path, out = tmp_path / f"sessions.{kind}", tmp_path / "out.parquet"
     write = {
         "csv": frame.write_csv,
+        "csv.gz": lambda to: to.write_bytes(gzip.compress(frame.write_csv().encode())),
         "tsv": lambda to: frame.write_csv(to, separator="\t"),
         "parquet": frame.write_parquet,
         "jsonl": frame.write_ndjson,
@@ -109,23 +111,34 @@ def _rounded(value):
         ("--all-users", "give --out with --all-users or --sessions"),
         ("--user u0001 --out {out}", "give --out with --all-users or --sessions, and only there"),
         ("--user u0001 --all-users --out {out}", "give one of --user, --session, --all-users and"),
-        ("--sessions {x}/s.txt --out {out}", "must end in one of .parquet, .csv, .tsv, .ndjson"),
-        ("--sessions {x}/none.csv --out {out}", "No such file"),
+        ("--sessions {x}/s.xlsx --out {out}", "recommend: {x}/s.xlsx must exist, found nothing"),
+        (
+            "--sessions {x}/s.doc --out {out}",
+            "recommend: a table must end in .csv, .tsv, .txt, .par",
+        ),
+        (
+            "--sessions {x}/none.csv --out {out}",
+            "recommend: {x}/none.csv must exist, found nothing",
+        ),
         (
             "--sessions {x}/column.csv --out {out}",
             "must have the column item_id, got session, item",
         ),
         ("--sessions {x}/strange.csv --out {out}", "must hold a session with a known item, found"),
-        ("--sessions {x}/broken.parquet --out {out}", "broken.parquet must be a table, got"),
+        (
+            "--sessions {x}/broken.parquet --out {out}",
+            "recommend: {x}/broken.parquet must be a table that can be read, got",
+        ),
     ],
 )
 def test_mistakes_take_a_line_and_leave_no_file(run, capsys, tmp_path, words, message):
     (tmp_path / "column.csv").write_text("session,item\na,i0001\n")
     (tmp_path / "strange.csv").write_text("session,item_id\na,??\n")
+    (tmp_path / "s.doc").write_text("session,item_id\na,i0001\n")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and nothing")
     out = tmp_path / "out.parquet"
     code, _, err = call(capsys, run.path, *words.format(x=tmp_path, out=out).split())
     assert code == 2
-    assert message in err
+    assert message.format(x=tmp_path) in err
     assert len(err.strip().splitlines()) == 1
     assert not out.exists()

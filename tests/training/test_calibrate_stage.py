@@ -7,7 +7,7 @@ import pytest
 import torch
 from made import made_dataset
 from made_run import finished_run
-from plain import PLAIN
+from small_adversary import SMALL as ADVERSARY
 
 from mfgan.config import load_config
 from mfgan.data.batch import JaggedBatch
@@ -21,15 +21,7 @@ from mfgan.training.choices import choices
 from mfgan.training.run import Run
 
 SMALL = (
-    *PLAIN,
-    "generator.hidden_dim=8",
-    "generator.num_blocks=1",
-    "generator.max_len=12",
-    "threads=1",
-    "discriminator.hidden_dim=8",
-    "discriminator.max_history=6",
-    "sample.num_candidates=3",
-    "pretrain_generator.epochs=2",
+    *ADVERSARY,
     "pretrain_discriminator.epochs=1",
     "adversarial.turns=1",
     "sample.exclude_target=false",

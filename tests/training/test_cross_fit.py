@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from made import made_dataset
-from plain import PLAIN
+from small_adversary import SMALL as ADVERSARY
 
 from mfgan.config import load_config
 from mfgan.errors import MfganError
@@ -15,18 +15,8 @@ from mfgan.training.stages.cross_fit import CrossFitStage, fold_of_users
 from mfgan.training.stages.pretrain_discriminator import PretrainDiscriminatorStage
 
 SMALL = (
-    *PLAIN,
-    "generator.hidden_dim=8",
-    "generator.num_blocks=1",
-    "generator.max_len=12",
-    "threads=1",
-    "discriminator.hidden_dim=8",
-    "discriminator.max_history=6",
-    "sample.positions=3",
-    "sample.num_candidates=3",
-    "pretrain_generator.epochs=2",
+    *ADVERSARY,
     "pretrain_generator.batch_size=8",
-    "pretrain_discriminator.epochs=2",
     "pretrain_discriminator.batch_size=8",
     "adversarial.turns=1",
     "cross_fit.folds=3",

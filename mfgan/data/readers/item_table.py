@@ -12,7 +12,6 @@ from mfgan.data.columns import ITEM_ID
 from mfgan.data.readers.items import CATEGORICAL, MULTI, TITLE, Items, split_labels
 from mfgan.data.readers.raw_log import AttributeRule, Request, SourceFile
 from mfgan.data.readers.sources import account, existing_file, is_remote, plain_suffix, read_bytes
-from mfgan.data.readers.text_log import item_text
 from mfgan.errors import MfganError, nearest
 
 ATTRIBUTES = "attributes"
@@ -83,13 +82,9 @@ def attribute_lists(path: Path, request: Request) -> Items | None:
 
 
 def _frame(request: Request, source: str) -> tuple[pl.DataFrame, list[SourceFile]]:
-    from mfgan.data.readers.table import read_frame, table_kind, text_layout
+    from mfgan.data.readers.table import table_kind, whole_table
 
-    if table_kind(source) == "text" and not is_remote(source):
-        path = existing_file(source)
-        frame, item_source = item_text(path, text_layout(path), request)
-        return _numbers(frame), [item_source]
-    frame, sources = read_frame(source)
+    frame, sources = whole_table(request, source)
     return (_numbers(frame) if table_kind(source) == "text" else frame), sources
 
 

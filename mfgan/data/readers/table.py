@@ -25,7 +25,7 @@ from mfgan.data.readers.sources import (
     plain_suffix,
     read_bytes,
 )
-from mfgan.data.readers.text_log import Log, renaming, resolve, text_log
+from mfgan.data.readers.text_log import Log, item_text, renaming, resolve, text_log
 from mfgan.errors import MfganError
 
 _TEXT = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
@@ -111,6 +111,19 @@ def text_layout(path: Path) -> Layout:
     own = _TEXT.get(plain_suffix(path), ",")
     best = max(_SEPARATORS, key=lambda mark: (head.count(mark.encode()), mark == own))
     return Layout(best)
+
+
+def whole_table(request: Request, source: str) -> tuple[pl.DataFrame, list[SourceFile]]:
+    """Every column of a table of any kind; those of a text are text.
+
+    Raises:
+        MfganError: It is missing or cannot be read.
+    """
+    if table_kind(source) == "text" and not is_remote(source):
+        path = existing_file(source)
+        frame, account_of = item_text(path, text_layout(path), request)
+        return frame, [account_of]
+    return read_frame(source)
 
 
 def read_frame(source: str) -> tuple[pl.DataFrame, list[SourceFile]]:
