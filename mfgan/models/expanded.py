@@ -5,17 +5,14 @@ it attends to every other, and the last one is read out.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from mfgan.models.factor_block import FactorBlock
 from mfgan.ops import dropout_residual, varlen_attention
-
-if TYPE_CHECKING:
-    from mfgan.models.discriminator import FactorBlock
 
 _EPS = 1e-5
 _TOKENS_AT_ONCE = 1 << 15
@@ -25,7 +22,7 @@ _SITES_PER_BLOCK = 4
 def expanded_score(
     vectors: Tensor,
     distance: Tensor,
-    blocks: "Sequence[FactorBlock]",
+    blocks: Sequence[FactorBlock],
     head_weight: Tensor,
     head_bias: Tensor,
     history_rows: Tensor,
@@ -111,7 +108,7 @@ def _sequences(
 def _judge(
     vectors: Tensor,
     distance: Tensor,
-    blocks: "Sequence[FactorBlock]",
+    blocks: Sequence[FactorBlock],
     head: tuple[Tensor, Tensor],
     sequences: tuple[Tensor, Tensor, Tensor, int],
     num_heads: int,
