@@ -6,6 +6,7 @@ import torch
 
 from mfgan.config import DiscriminatorConfig, GeneratorConfig, RunConfig
 from mfgan.files import write_json
+from mfgan.models.chance import ChanceCurve
 from mfgan.models.correction import CALIBRATION_FILE, Correction, FactorCorrection
 from mfgan.models.discriminator import Discriminators
 from mfgan.models.generator import Generator
@@ -39,11 +40,14 @@ def finished_run(path, dataset, *, stages=ALL_STAGES, seed=0, config=CONFIG):
     return run
 
 
-def calibrated(run):
-    """The run with a calibration of known weights, whose chances are ``sigmoid(y)`` as they are."""
+AS_IT_IS = ChanceCurve((0.0, 1.0), (0.0, 1.0))
+
+
+def calibrated(run, chance=AS_IT_IS):
+    """The run with a calibration of known weights and one curve of all factors."""
     names = run.discriminators().factor_names
     parts = zip(names, WEIGHTS, strict=False)
-    factors = tuple(FactorCorrection(name, b, 0.1, 1.0, 0.0, 0.01, 0.02) for name, b in parts)
+    factors = tuple(FactorCorrection(name, b, 0.1, chance, 0.01, 0.02) for name, b in parts)
     directory = run.stage_directory("calibrate")
     directory.mkdir(parents=True)
     write_json(directory / CALIBRATION_FILE, Correction(factors, 12, 30, 0.1).to_dict())

@@ -19,8 +19,7 @@ from mfgan.evaluation.scorers import GeneratorScorer
 from mfgan.explain.dealt import DealtAnew, dealt_items
 from mfgan.explain.ranks import Floats, mean_over, rank_correlation
 from mfgan.explain.score_faithfulness import RANDOM, score_parts_held
-from mfgan.models.combination import factor_weights
-from mfgan.models.correction import best_unseen, contributions
+from mfgan.models.correction import best_unseen, contributions, weights_and_chances
 from mfgan.models.discriminator import Discriminators
 
 if TYPE_CHECKING:
@@ -165,11 +164,7 @@ class _Probe:
         )
 
     def _judged(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """The factors' weights and calibrated chances, as explanations have them."""
-        sure = logits if self._correction is None else self._correction.calibrated(logits)
-        sharpness = self.discriminators.config.sharpness
-        mixture = self.discriminators.mixture
-        return factor_weights(sure, sharpness=sharpness, mixture=mixture), sure.sigmoid()
+        return weights_and_chances(logits, self.discriminators, self._correction)
 
 
 def _agreement(claim: str, measured: str, values: Floats, seed: int) -> Agreement:

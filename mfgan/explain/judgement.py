@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mfgan.data.batch import JaggedBatch
 from mfgan.data.factors import Factor
-from mfgan.models.combination import factor_weights
+from mfgan.models.correction import weights_and_chances
 
 if TYPE_CHECKING:
     from mfgan.models.correction import Correction
@@ -131,16 +131,11 @@ class Judge:
         ]
         empty = torch.zeros(0, len(self.factor_names), device=self._device)
         logits: Tensor = torch.cat([empty, *parts])
-        sure = logits if self._correction is None else self._correction.calibrated(logits)
-        weights = factor_weights(
-            sure,
-            sharpness=self._discriminators.config.sharpness,
-            mixture=self._discriminators.mixture,
-        )
+        weights, chances = weights_and_chances(logits, self._discriminators, self._correction)
         return Judgements(
             items=candidates.ravel(),
             logits=logits.cpu().numpy(),
-            probabilities=sure.sigmoid().cpu().numpy(),
+            probabilities=chances.cpu().numpy(),
             weights=weights.cpu().numpy(),
         )
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from mfgan.errors import MfganError
+from mfgan.models.chance import ChanceCurve
+from mfgan.models.combination import factor_weights
 from mfgan.models.seen import Seen
 
 if TYPE_CHECKING:
@@ -31,9 +33,8 @@ class FactorCorrection:
         name: The factor.
         weight: ``b_j``, of its logit in the ranking.
         error: The standard error of ``weight``.
-        slope: ``sigmoid(slope * y_j + intercept)`` is the chance that an item is the real one and
-            not the generator's, both being equally likely before.
-        intercept: See ``slope``.
+        chance: From ``y_j`` to the log-odds that an item is the real one and not the generator's,
+            both being equally likely before.
         calibration: Expected calibration error of that chance, on users it was not fitted to.
         raw_calibration: The same of ``sigmoid(y_j)``.
     """
@@ -41,10 +42,17 @@ class FactorCorrection:
     name: str
     weight: float
     error: float
-    slope: float
-    intercept: float
+    chance: ChanceCurve
     calibration: float
     raw_calibration: float
+
+    @classmethod
+    def from_dict(cls, document: Any) -> "FactorCorrection":
+        """Read what ``asdict`` made of one; errors are those of the types."""
+        chance = ChanceCurve(
+            **{name: tuple(map(float, values)) for name, values in document["chance"].items()}
+        )
+        return cls(**{**document, "chance": chance})
 
 
 @dataclass(frozen=True)
@@ -70,9 +78,8 @@ class Correction:
 
     def calibrated(self, logits: Tensor) -> Tensor:
         """``(..., num_factors)`` logits of the discriminators as those of calibrated chances."""
-        slope = logits.new_tensor([factor.slope for factor in self.factors])
-        intercept = logits.new_tensor([factor.intercept for factor in self.factors])
-        return slope * logits + intercept
+        said = zip(self.factors, logits.unbind(-1), strict=True)
+        return torch.stack([factor.chance(y) for factor, y in said], -1)
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -91,15 +98,35 @@ class Correction:
             MfganError: It is something else, or of other factors.
         """
         try:
-            factors = tuple(FactorCorrection(**factor) for factor in document["factors"])
+            factors = tuple(FactorCorrection.from_dict(factor) for factor in document["factors"])
             rest = {name: value for name, value in document.items() if name != "factors"}
             found = cls(factors=factors, **rest)
-        except (TypeError, KeyError, AttributeError) as error:
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise MfganError(f"{where}: must be a calibration, got {error}") from None
         if [factor.name for factor in found.factors] != list(names):
             got = ", ".join(factor.name for factor in found.factors)
             raise MfganError(f"{where}: factors must be {', '.join(names)}, got {got}")
         return found
+
+
+def weights_and_chances(
+    logits: Tensor, discriminators: "Discriminators", correction: Correction | None
+) -> tuple[Tensor, Tensor]:
+    """What the joint judgement ``Q = sum_j w_j p_j`` and each factor's share in it are made of.
+
+    Args:
+        logits: ``(..., num_factors)``, ``y_j``.
+        discriminators: Whose logits; their configuration says how ``w_j`` follows.
+        correction: Of a calibrated run; None takes every ``y_j`` as the log-odds that it claims.
+
+    Returns:
+        ``w_j`` and the chances ``p_j`` that the item is the real one, both ``(..., num_factors)``.
+    """
+    log_odds = logits if correction is None else correction.calibrated(logits)
+    weights = factor_weights(
+        log_odds, sharpness=discriminators.config.sharpness, mixture=discriminators.mixture
+    )
+    return weights, log_odds.sigmoid()
 
 
 def corrected(

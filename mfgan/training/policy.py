@@ -10,8 +10,8 @@ from mfgan.data.batch import JaggedBatch
 from mfgan.models.discriminator import Discriminators
 from mfgan.models.generator import Generator
 from mfgan.models.seen import seen_by
-from mfgan.training.calibration import fit_sure_choice
 from mfgan.training.candidates import Draw, draw_candidates
+from mfgan.training.choice_fit import fit_sure_choice
 from mfgan.training.choices import choices, choosers
 from mfgan.training.draws import Draws
 from mfgan.training.precision import autocast

@@ -13,6 +13,7 @@ from mfgan.config import load_config
 from mfgan.data.batch import JaggedBatch
 from mfgan.errors import MfganError
 from mfgan.evaluation.scorers import CorrectedScorer, GeneratorScorer
+from mfgan.models.chance import ChanceCurve
 from mfgan.models.correction import Correction, FactorCorrection
 from mfgan.recommend import Recommender
 from mfgan.report.standing import WITH_DISCRIMINATORS, standing
@@ -87,7 +88,7 @@ def test_without_selection_validation_is_not_looked_at(dataset, tmp_path):
 def correction_of(run, weights, top_k):
     names = run.dataset.factor_names
     factors = [
-        FactorCorrection(name, weight, 0.1, 2.0, -0.5, 0.0, 0.0)
+        FactorCorrection(name, weight, 0.1, ChanceCurve((0.0, 1.0), (-0.5, 1.5)), 0.0, 0.0)
         for name, weight in zip(names, weights, strict=True)
     ]
     return Correction(tuple(factors), top_k, 1, 0.0)
@@ -147,7 +148,10 @@ def test_recommending_with_discriminators_needs_a_calibrated_run(run, dataset, t
     [
         (lambda d: d.pop("top_k"), "must be a calibration"),
         (lambda d: d["factors"].reverse(), "factors must be"),
-        (lambda d: d["factors"][0].pop("slope"), "must be a calibration"),
+        (lambda d: d["factors"][0].pop("chance"), "must be a calibration"),
+        (lambda d: d["factors"][0]["chance"]["logits"].reverse(), "logits of a chance must ascend"),
+        (lambda d: d["factors"][0]["chance"].update(log_odds=["low"]), "must be a calibration"),
+        (lambda d: d["factors"][0]["chance"].update(logits=[], log_odds=[]), "at least one"),
     ],
 )
 def test_another_file_is_refused(run, tmp_path, change, message):

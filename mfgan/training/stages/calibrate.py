@@ -11,7 +11,8 @@ from mfgan.files import write_json
 from mfgan.models.correction import CALIBRATION_FILE, Correction, FactorCorrection
 from mfgan.models.discriminator import Discriminators
 from mfgan.models.generator import Generator
-from mfgan.training.calibration import fit_chance, fit_choice, held_out_error
+from mfgan.training.chance_fit import fit_chance, held_out_error
+from mfgan.training.choice_fit import fit_choice
 from mfgan.training.choices import choices, choosers
 from mfgan.training.judging import calibration_error, heldout_trials
 from mfgan.training.stage import OneShotStage
@@ -48,7 +49,7 @@ class CalibrateStage(OneShotStage):
                 name,
                 float(weights[place]),
                 float(errors[place]),
-                *fit_chance(logits[..., place]),
+                fit_chance(logits[..., place]),
                 held_out_error(logits[..., place]),
                 float(calibration_error(logits[..., place])),
             )

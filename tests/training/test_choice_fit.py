@@ -1,18 +1,11 @@
-"""Fits of choices and chances against planted truths and the conditions of an optimum."""
+"""Fits of choices against planted truths and the conditions of an optimum."""
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
-from mfgan.training.calibration import (
-    fit_chance,
-    fit_choice,
-    fit_sure_choice,
-    held_out_error,
-)
-from mfgan.training.judging import calibration_error
+from mfgan.training.choice_fit import fit_choice, fit_sure_choice
 
 
 def planted(weights, num_choices=4000, num_alternatives=7, seed=0):
@@ -81,43 +74,3 @@ def test_features_that_say_the_same_share_a_finite_weight():
     fit = fit_choice(torch.cat([x, x[..., :1]], -1), chosen)
     assert fit.weights.isfinite().all()
     assert float(fit.weights[0]) == pytest.approx(float(fit.weights[2]), rel=1e-3)
-
-
-def distorted(slope, intercept, num_positions=3000, num_candidates=4, seed=1):
-    """Logits ``y`` with ``P(real | y) = sigmoid(slope y + intercept)``, both kinds as likely."""
-    rng = np.random.default_rng(seed)
-    # Of a real item the true log-odds are N(s/2, s), of a candidate N(-s/2, s): their log ratio.
-    spread = 1.5
-    real = rng.normal(spread / 2, spread**0.5, (num_positions, 1))
-    drawn = rng.normal(-spread / 2, spread**0.5, (num_positions, num_candidates))
-    return torch.from_numpy((np.hstack([real, drawn]) - intercept) / slope)
-
-
-def test_chances_undo_a_distortion():
-    slope, intercept = fit_chance(distorted(0.3, -1.2))
-    assert slope == pytest.approx(0.3, abs=0.03)
-    assert intercept == pytest.approx(-1.2, abs=0.1)
-
-
-def test_chances_are_right_on_average_and_along_the_logit():
-    y = distorted(2.0, 0.4, num_positions=200)
-    slope, intercept = fit_chance(y)
-    chance = torch.sigmoid(slope * y + intercept)
-    share = torch.full_like(y, 0.5 / y[:, 1:].numel())
-    share[:, 0] = 0.5 / len(y)
-    real = torch.zeros_like(y)
-    real[:, 0] = 1
-    for weight in (torch.ones_like(y), y):
-        assert float((share * weight * (chance - real)).sum()) == pytest.approx(0, abs=1e-6)
-
-
-def test_held_out_error_is_small_where_the_raw_one_is_not():
-    y = distorted(0.3, -1.2)
-    assert float(calibration_error(y)) > 0.15
-    assert held_out_error(y) < 0.05
-
-
-def test_held_out_error_is_of_positions_that_were_not_fitted():
-    # Signs that turn from one fold to the other: a fit to the rest is always wrong.
-    y = torch.tensor([[3.0, -3.0], [-3.0, 3.0]]).repeat(50, 1)
-    assert held_out_error(y) > 0.4

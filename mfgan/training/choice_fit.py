@@ -1,17 +1,13 @@
-"""Fits on held-out items: the factors' weights in the ranking, and their calibrated chances."""
+"""Fits on held-out items how much each factor counts in the ranking."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-
-from mfgan.training.judging import calibration_error
 
 _RIDGE = 1e-2  # keeps the weights of factors that say the same thing finite
 _SURE = 3.0  # standard errors; of eight factors with nothing to say, one in a hundred gets there
 _STEPS, _TOLERANCE = 50, 1e-9
-_FOLDS = 2
 
 
 @dataclass(frozen=True)
@@ -104,51 +100,3 @@ def _log_likelihood(
     scores = (x @ weights).masked_fill(~there, -torch.inf)
     value = scores.gather(1, chosen.unsqueeze(1)).squeeze(1) - scores.logsumexp(1)
     return float(value.sum() - 0.5 * weights @ ridge @ weights)
-
-
-def fit_chance(logits: Tensor) -> tuple[float, float]:
-    """Slope and intercept of ``sigmoid(slope * y + intercept)`` as the chance of the real item.
-
-    Platt, Probabilistic outputs for support vector machines, 1999; real items and candidates
-    weigh the same in all.
-
-    Args:
-        logits: ``(num_positions, 1 + num_candidates)`` of one factor, the real item's first.
-    """
-    y = logits.double()
-    x = torch.stack([y, torch.ones_like(y)], -1)
-    real = torch.zeros_like(y)
-    real[:, 0] = 1.0
-    share = torch.full_like(y, 0.5 / y[:, 1:].numel())
-    share[:, 0] = 0.5 / len(y)
-    found = y.new_tensor([1.0, 0.0])
-    ridge = 1e-6 * torch.eye(2, dtype=y.dtype)
-
-    def loss(candidate: Tensor) -> float:
-        return float((share * (F.softplus(x @ candidate) - real * (x @ candidate))).sum())
-
-    for _ in range(_STEPS):
-        chance = (x @ found).sigmoid()
-        gradient = torch.einsum("nc,ncf->f", share * (chance - real), x)
-        curvature = torch.einsum("nc,ncf,ncg->fg", share * chance * (1 - chance), x, x) + ridge
-        step = torch.linalg.solve(curvature, gradient)
-        while loss(found - step) > loss(found) and step.abs().max() > _TOLERANCE:
-            step = step / 2
-        found = found - step
-        if step.abs().max() < _TOLERANCE:
-            break
-    return float(found[0]), float(found[1])
-
-
-def held_out_error(logits: Tensor) -> float:
-    """Expected calibration error of ``fit_chance`` on positions that it was not fitted to.
-
-    Args:
-        logits: As ``fit_chance`` has them; at least two positions.
-    """
-    folds = torch.arange(len(logits)) % _FOLDS
-    said = torch.empty_like(logits)
-    for fold in range(_FOLDS):
-        slope, intercept = fit_chance(logits[folds != fold])
-        said[folds == fold] = slope * logits[folds == fold] + intercept
-    return float(calibration_error(said))
