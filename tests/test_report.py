@@ -7,13 +7,14 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from made import made_dataset
-from made_run import finished_run
+from made_run import calibrated, finished_run
 
 from mfgan.errors import MfganError
 from mfgan.evaluation.baselines import Popularity
 from mfgan.evaluation.protocol import evaluate
 from mfgan.evaluation.scorers import GeneratorScorer
 from mfgan.explain import Judge
+from mfgan.models.chance import ChanceCurve
 from mfgan.recommend import Recommender, Session
 from mfgan.report import standing, write_report
 from mfgan.report.charts import Bar, Interval, Series, interval_chart, line_chart, share_chart
@@ -107,17 +108,22 @@ def test_a_control_must_be_of_the_same_data(run, folder):
         standing(run, controls=[stranger])
 
 
-def test_factor_shares_equal_a_plain_mean(folder):
+@pytest.mark.parametrize("chance", [None, ChanceCurve((-1.0, 0.0, 1.0), (-0.2, 0.5, 3.0))])
+def test_factor_shares_equal_a_plain_mean(tmp_path, chance):
     # Nobody's target was had before: the page's ranking keeps such a one, a recommender does not.
     histories = [[1, 2, 3, 4], [5, 6, 7, 8, 9], [2, 4, 6, 8]]
-    dataset = made_dataset(folder, name="few", num_users=3, min_len=4, max_len=5)
+    dataset = made_dataset(tmp_path, name="few", num_users=3, min_len=4, max_len=5)
     dataset.items = np.concatenate(histories).astype(np.int32)
     dataset.offsets = np.array([0, 4, 9, 13])
     dataset.test = np.array([3, 4, 3])
-    run = finished_run(folder / "few-run", dataset)
+    run = finished_run(tmp_path / "few-run", dataset)
     run.dataset = dataset
+    if chance is not None:
+        calibrated(run, chance)
     found = factor_shares(run)
-    judge, recommender = Judge(run.discriminators()), Recommender(run)
+    assert found.calibrated == (chance is not None)
+    judge = Judge(run.discriminators(), correction=run.correction())
+    recommender = Recommender(run)
     pairs = [(np.array(h[:-1], np.int32), np.array(h[-1:])) for h in histories]
     taken = [judge.candidates(*pair) for pair in pairs]
     tables = [recommender.rank([Session("x", history)], k=10) for history, _ in pairs]
@@ -255,6 +261,17 @@ def test_the_page_tells_everything(page, found, dataset):
         "history under",
     ):
         assert text in page
+
+
+def test_chances_of_a_calibrated_run_are_those_that_explain_has(dataset, page, tmp_path):
+    run = calibrated(finished_run(tmp_path / "run", dataset), ChanceCurve((0.0, 1.0), (0.5, 3.0)))
+    told = write_report(run).read_text()
+    shares = factor_shares(run)
+    assert all(f"<td>{value:.3f}</td>" in told for value in shares.probabilities.flat)
+    assert "(calibrated on validation items)" in told
+    named = write_report(run, tmp_path / "named.html", stage="adversarial").read_text()
+    for uncalibrated in (page, named):
+        assert "(as it is, not calibrated)" in uncalibrated
 
 
 def test_the_same_run_gives_the_same_page(run, control, page, tmp_path):

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from mfgan.data.batching import history_batches
 from mfgan.evaluation.scan import Excluded, scan_block
 from mfgan.evaluation.scorers import GeneratorScorer
-from mfgan.models.combination import factor_weights
+from mfgan.models.correction import weights_and_chances
 
 if TYPE_CHECKING:
-    from mfgan.models.discriminator import Discriminators
     from mfgan.training.run import Run
 
 _USERS = 500
@@ -28,10 +28,11 @@ class FactorShares:
     Args:
         names: The factors.
         num_users: How many users, drawn once.
-        shares: ``w_j sigmoid(y_j) / Q``.
+        shares: ``w_j p_j / Q``.
         leads: How often the factor has the largest share.
-        probabilities: ``sigmoid(y_j)``.
+        probabilities: ``p_j``, calibrated where the run is.
         combined: ``(2,)``, ``Q``.
+        calibrated: Whether ``p_j`` are.
     """
 
     names: tuple[str, ...]
@@ -40,6 +41,7 @@ class FactorShares:
     leads: npt.NDArray[np.float64]
     probabilities: npt.NDArray[np.float64]
     combined: npt.NDArray[np.float64]
+    calibrated: bool
 
 
 @torch.inference_mode()
@@ -50,7 +52,7 @@ def factor_shares(
 
     Args:
         run: A run with discriminators.
-        stage: Whose weights; of the last stage where None.
+        stage: Whose weights; where None of the last stage, calibrated where the run is.
         split: Whose targets.
         seed: Of the draw of users.
 
@@ -59,6 +61,7 @@ def factor_shares(
     """
     dataset = run.dataset
     generator, discriminators = run.generator(stage), run.discriminators(stage)
+    correction = None if stage is not None else run.correction()
     everyone = dataset.target_users(split)  # type: ignore[arg-type]
     everyone = everyone[dataset.history_ends(everyone, split) > dataset.offsets[everyone]]  # type: ignore[arg-type]
     rng = np.random.default_rng([seed, len("factor shares")])
@@ -76,7 +79,8 @@ def factor_shares(
         scan = scan_block(GeneratorScorer(generator)(batch).float(), goals, excluded, TOP)
         candidates = np.concatenate([goals[:, None], np.maximum(scan.top, 1)], axis=1)
         logits = discriminators(batch, batch.last_tokens(), torch.from_numpy(candidates))
-        parts.append(_figures(discriminators, logits, scan.top > 0))
+        judged = weights_and_chances(logits, discriminators, correction)
+        parts.append(_figures(*judged, scan.top > 0))
     total = np.concatenate(parts).sum(axis=0)
     counts = total[:, -1:]
     count = len(discriminators.factor_names)
@@ -88,19 +92,17 @@ def factor_shares(
         leads=means[:, count : 2 * count],
         probabilities=means[:, 2 * count : 3 * count],
         combined=means[:, 3 * count],
+        calibrated=correction is not None,
     )
 
 
 def _figures(
-    discriminators: "Discriminators", logits: torch.Tensor, there: npt.NDArray[np.bool_]
+    weights: Tensor, probabilities: Tensor, there: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float64]:
     """``(num_users, 2, 3 * num_factors + 2)`` sums: shares, leads, probabilities, Q, how many."""
-    config = discriminators.config
-    weights = factor_weights(logits, sharpness=config.sharpness, mixture=discriminators.mixture)
-    probabilities = logits.sigmoid()
     combined = (weights * probabilities).sum(-1, keepdim=True)
     shares = weights * probabilities / combined.clamp_min(1e-30)
-    leads = torch.nn.functional.one_hot(shares.argmax(-1), logits.shape[-1])
+    leads = torch.nn.functional.one_hot(shares.argmax(-1), shares.shape[-1])
     ones = torch.ones_like(combined)
     figures = torch.cat([shares, leads, probabilities, combined, ones], dim=-1).double()
     is_there = torch.from_numpy(there)[..., None]

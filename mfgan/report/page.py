@@ -64,7 +64,7 @@ def write_report(
         tables.append(standing(run, protocol=SAMPLED, **options))
     except MfganError as error:
         reporter.note(f"left out: the table of {SAMPLED}: {error}")
-    shares, example = _explained(run, full.ours.name, seed, reporter)
+    shares, example = _explained(run, stage, seed, reporter)
     rows = read_rows(run.metrics_path) if run.metrics_path.exists() else []
     page = template.render(
         **_facts(run, full),
@@ -190,7 +190,7 @@ def _slices(found: Standing) -> list[dict[str, Any]]:
 
 
 def _explained(
-    run: Run, stage: str, seed: int, reporter: Reporter
+    run: Run, stage: str | None, seed: int, reporter: Reporter
 ) -> tuple[FactorShares | None, dict[str, str] | None]:
     if run.weights("discriminators", stage) is None:
         return None, None
@@ -199,7 +199,7 @@ def _explained(
     return shares, _example(run, stage)
 
 
-def _example(run: Run, stage: str) -> dict[str, str]:
+def _example(run: Run, stage: str | None) -> dict[str, str]:
     """One user's explanation: the first whose history is of about the median length."""
     from mfgan.explain.explainer import Explainer
     from mfgan.explain.plot import draw_svg
