@@ -9,9 +9,11 @@ from torch import Tensor
 
 from mfgan.errors import MfganError
 from mfgan.simulation.cascading import PolicySettings
+from mfgan.simulation.pool import item_pool
 from mfgan.simulation.recommenders import GreedyRecommender
 from mfgan.simulation.rollout import roll_out
-from mfgan.simulation.users import RewardKind, SessionRule, SimulatedUsers, item_pool
+from mfgan.simulation.session import SessionRule
+from mfgan.simulation.users import RewardKind, SimulatedUsers
 from mfgan.training.user_model.run import UserModelRun, fitted_users
 from mfgan.training.user_model.stages import LearnedUser
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mfgan.config import OptimizerConfig, Section
 from mfgan.errors import MfganError
 from mfgan.files import atomic_directory, read_json, write_json
-from mfgan.simulation.recommenders import TrackedUser
+from mfgan.simulation.tracked_user import TrackedUser
 from mfgan.simulation.users import SimulatedUsers
 from mfgan.training.user_model.stages import LearnedUser
 

@@ -9,7 +9,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from mfgan.errors import MfganError
-from mfgan.simulation.users import RewardKind, SessionRule, SimulatedUsers
+from mfgan.simulation.session import SessionRule
+from mfgan.simulation.users import RewardKind, SimulatedUsers
 from mfgan.training.user_model.stages import LearnedUser
 
 Array = np.ndarray
@@ -89,7 +90,7 @@ class RecommendationEnv(gym.Env[Array, Array]):
         pool: torch.Tensor,
         *,
         slate: int = 1,
-        session: SessionRule = SessionRule(),  # noqa: B008 - frozen
+        session: SessionRule = SessionRule(),
         reward: RewardKind = "utility",
         observation: str = "clicks",
         window: int = WINDOW,
@@ -144,7 +145,7 @@ class RecommendationVectorEnv(VectorEnv[Array, Array, Array]):
         num_envs: int,
         *,
         slate: int = 1,
-        session: SessionRule = SessionRule(),  # noqa: B008 - frozen
+        session: SessionRule = SessionRule(),
         reward: RewardKind = "utility",
         observation: str = "clicks",
         window: int = WINDOW,

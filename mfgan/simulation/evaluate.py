@@ -20,7 +20,7 @@ from mfgan.simulation.recommenders import (
     SupervisedRanker,
 )
 from mfgan.simulation.rollout import Rollout, roll_out
-from mfgan.simulation.users import SessionRule
+from mfgan.simulation.session import SessionRule
 from mfgan.training.run import Run
 from mfgan.training.user_model.run import UserModelRun, fitted_users
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from mfgan.console import SILENT, Reporter
 from mfgan.errors import MfganError
 from mfgan.simulation.cascading import CascadingNetworks, CascadingPolicy, Observer, PolicySettings
-from mfgan.simulation.users import SessionRule, SimulatedUsers
+from mfgan.simulation.session import SessionRule
+from mfgan.simulation.users import SimulatedUsers
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.user_model.stages import LearnedUser
 

@@ -13,8 +13,8 @@ from mfgan.data.displays.batch import EventStore
 from mfgan.data.displays.dataset import DisplayDataset
 from mfgan.errors import MfganError
 from mfgan.models.generator import Generator
-from mfgan.models.user_model import UserModel
-from mfgan.models.user_state import Carry
+from mfgan.simulation.pool import pool_context, top_items
+from mfgan.simulation.tracked_user import TrackedUser
 from mfgan.simulation.users import SimulatedUsers
 from mfgan.training.user_model.stages import LearnedUser
 
@@ -38,31 +38,6 @@ class Recommender(Protocol):
         """
 
 
-def top_items(users: SimulatedUsers, scores: Tensor, pool: Tensor, count: int) -> Tensor:
-    """``(num_users, count)`` the items of highest score among those not shown in the session yet.
-
-    No recommender shows an item twice in a session: logs hold next to nothing on what users do
-    then, and a policy would live off what the user model makes up about it.
-
-    Args:
-        users: Who was shown what.
-        scores: ``(num_users, n)``; of equals the first in the pool wins.
-        pool: ``(n,)`` int64 item_idx.
-        count: Items to take.
-    """
-    scores = scores.masked_fill(shown_already(users, pool), -torch.inf)
-    order = scores.sort(dim=1, descending=True, stable=True).indices[:, :count]
-    return pool[order]
-
-
-def shown_already(users: SimulatedUsers, pool: Tensor) -> Tensor:
-    """``(num_users, n)`` bool: the item was shown in this session."""
-    done = max(int(users.steps.max()), 1)
-    shown = users.shown[:, :done].flatten(1)
-    table = torch.zeros(users.num_users, users.num_items + 1, dtype=torch.bool)
-    return table.scatter_(1, shown, True)[:, pool]
-
-
 class RandomRecommender:
     """Items at random.
 
@@ -83,75 +58,6 @@ class RandomRecommender:
     def choose(self, users: SimulatedUsers, step: int) -> Tensor:
         scores = torch.rand(users.num_users, len(self._pool), generator=self._generator)
         return top_items(users, scores, self._pool, self._slate)
-
-
-class TrackedUser:
-    """The training user models following what the users of another model see and click.
-
-    Args:
-        users: The learned users that a recommender knows; their utilities are averaged.
-        block: Users whose utilities are computed at once.
-    """
-
-    def __init__(self, users: Sequence[LearnedUser], *, block: int = 256) -> None:
-        self._models = [user.eval().reward for user in users]
-        self._block = block
-
-    def begin(self, users: SimulatedUsers) -> None:
-        """Start from users who have clicked nothing."""
-        self._carries = [
-            model.encoder.begin(model.features, users.num_users) for model in self._models
-        ]
-        self._seen = 0
-
-    @torch.no_grad()
-    def utilities(self, users: SimulatedUsers, pool: Tensor) -> tuple[Tensor, Tensor]:
-        """What the models think each item is worth to each user now.
-
-        Returns:
-            ``(num_users, n)`` utilities and ``(num_users, n, 3)`` context.
-        """
-        done = int(users.steps.max())
-        while self._seen < done:
-            clicks = users.clicked[:, self._seen]
-            self._carries = [
-                model.encoder.advance(model.features, carry, clicks)
-                for model, carry in zip(self._models, self._carries, strict=True)
-            ]
-            self._seen += 1
-        context = pool_context(users, pool)
-        found = [
-            self._of(model, carry, context, pool)
-            for model, carry in zip(self._models, self._carries, strict=True)
-        ]
-        return torch.stack(found).mean(0), context
-
-    def _of(self, model: UserModel, carry: Carry, context: Tensor, pool: Tensor) -> Tensor:
-        found = []
-        for start in range(0, len(context), self._block):
-            part = context[start : start + self._block]
-            owner = torch.arange(len(part)).repeat_interleave(len(pool))
-            items = pool.repeat(len(part))
-            states = carry.hidden[start : start + self._block]
-            values = model.utilities(states, items, owner, part.flatten(0, 1))
-            found.append(values.view(len(part), len(pool)))
-        return torch.cat(found)
-
-
-def pool_context(users: SimulatedUsers, pool: Tensor) -> Tensor:
-    """``(num_users, n, 3)`` of ``SimulatedUsers.context`` for a whole pool, by counting."""
-    width = users.num_items + 1
-    done = max(int(users.steps.max()), 1)
-    clicked = users.clicked[:, :done]
-    shown = users.shown[:, :done].flatten(1)
-    table = torch.zeros(users.num_users, width, 3)
-    table[..., 0].scatter_add_(1, clicked, torch.ones(clicked.shape))
-    table[..., 2].scatter_add_(1, shown, torch.ones(shown.shape))
-    table[..., 1].scatter_(1, users.last_clicks(1), 1.0)
-    context = table[:, pool]
-    context[..., 0].log1p_()
-    context[..., 2].log1p_()
-    return context
 
 
 class GreedyRecommender:

@@ -9,7 +9,8 @@ import torch
 
 from mfgan.evaluation.bootstrap import mean_intervals
 from mfgan.simulation.recommenders import Recommender
-from mfgan.simulation.users import RewardKind, SessionRule, SimulatedUsers
+from mfgan.simulation.session import SessionRule
+from mfgan.simulation.users import RewardKind, SimulatedUsers
 from mfgan.training.user_model.stages import LearnedUser
 
 

@@ -12,8 +12,10 @@ from mfgan.console import SILENT, Reporter
 from mfgan.errors import MfganError
 from mfgan.simulation.cascading import PolicySettings, save_policy
 from mfgan.simulation.learning import PolicyTrainer
+from mfgan.simulation.pool import item_pool
 from mfgan.simulation.rollout import roll_out
-from mfgan.simulation.users import REWARDS, SessionRule, item_pool
+from mfgan.simulation.session import SessionRule
+from mfgan.simulation.users import REWARDS
 from mfgan.training.user_model.run import UserModelRun, fitted_users
 
 

@@ -1,80 +1,20 @@
 """Many simulated users, stepped together through one forward pass of a learned user model."""
 
-from dataclasses import dataclass
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mfgan.errors import MfganError
 from mfgan.models.user_model import UserModel
 from mfgan.models.user_state import Carry
+from mfgan.simulation.session import SessionRule, StepResult
 from mfgan.training.user_model.stages import LearnedUser
 
 RewardKind = Literal["gain", "utility", "click"]
 REWARDS: tuple[str, ...] = get_args(RewardKind)
 
 _REFERENCES = 64  # items that a gain is measured against
-
-
-@dataclass(frozen=True)
-class SessionRule:
-    """How long a session lasts.
-
-    Args:
-        kind: ``fixed``: exactly ``length`` displays. ``geometric``: after each display the user
-            leaves with probability ``1 / length``, and after ``4 * length`` at the latest.
-        length: Displays; the mean of the geometric one, its cut apart.
-    """
-
-    kind: Literal["fixed", "geometric"] = "fixed"
-    length: int = 20
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("fixed", "geometric"):
-            raise MfganError(f"session: kind must be fixed or geometric, got {self.kind!r}")
-        if self.length < 1:
-            raise MfganError(f"session: length must be 1 or more, got {self.length}")
-
-    @classmethod
-    def parse(cls, text: str) -> "SessionRule":
-        """Read ``fixed:20`` or ``geometric:10``.
-
-        Raises:
-            MfganError: It is neither.
-        """
-        kind, colon, length = text.partition(":")
-        if not colon or not length.isdigit():
-            raise MfganError(f"session: must be fixed:N or geometric:N, got {text!r}")
-        return cls(kind, int(length))  # type: ignore[arg-type]
-
-    @property
-    def limit(self) -> int:
-        """Displays after which every session is over."""
-        return self.length if self.kind == "fixed" else 4 * self.length
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What one step did.
-
-    Args:
-        clicks: ``(num_users,)`` int64 item_idx clicked, 0 for none.
-        rewards: ``(num_users,)`` float32.
-        terminated: ``(num_users,)`` bool, the user left.
-        truncated: ``(num_users,)`` bool, the session reached its length.
-    """
-
-    clicks: Tensor
-    rewards: Tensor
-    terminated: Tensor
-    truncated: Tensor
-
-    @property
-    def done(self) -> Tensor:
-        """``(num_users,)`` bool."""
-        return self.terminated | self.truncated
 
 
 class SimulatedUsers:
@@ -288,18 +228,3 @@ def _where(which: Tensor, fresh: Carry, old: Carry) -> Carry:
         pick(fresh.window, old.window),
         pick(fresh.lengths, old.lengths),
     )
-
-
-def item_pool(shown: np.ndarray, limit: int = 0) -> Tensor:
-    """The items that a recommender may show: those that fitted users were shown.
-
-    Args:
-        shown: ``(num_items + 1,)`` displays of each item among them.
-        limit: Keep only so many, the most displayed first; 0 keeps all.
-
-    Returns:
-        ``(n,)`` int64 item_idx, ascending.
-    """
-    order = np.argsort(-shown[1:], kind="stable") + 1
-    known = order[shown[order] > 0]
-    return torch.from_numpy(np.sort(known[:limit] if limit else known))

@@ -7,7 +7,8 @@ import torch
 from realdata import real_data
 
 from mfgan.data.displays import prepare_displays
-from mfgan.simulation.users import SessionRule, SimulatedUsers
+from mfgan.simulation.session import SessionRule
+from mfgan.simulation.users import SimulatedUsers
 from mfgan.training.user_model.config import load_settings
 from mfgan.training.user_model.run import train_user_model
 

@@ -10,7 +10,9 @@ from mfgan.errors import MfganError
 from mfgan.models.user_model import build_user_model
 from mfgan.models.user_model_config import UserModelConfig
 from mfgan.simulation.environment import RecommendationEnv, RecommendationVectorEnv
-from mfgan.simulation.users import SessionRule, SimulatedUsers, item_pool
+from mfgan.simulation.pool import item_pool
+from mfgan.simulation.session import SessionRule
+from mfgan.simulation.users import SimulatedUsers
 from mfgan.training.user_model.stages import LearnedUser
 
 FIVE = SessionRule("fixed", 5)

@@ -20,8 +20,8 @@ from mfgan.simulation.recommenders import (
     SupervisedRanker,
 )
 from mfgan.simulation.rollout import roll_out
+from mfgan.simulation.session import SessionRule
 from mfgan.simulation.train import _Chooser, load_policy_settings
-from mfgan.simulation.users import SessionRule
 from mfgan.training.user_model.stages import LearnedUser
 
 POOL = torch.arange(1, 13)
