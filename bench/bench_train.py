@@ -17,8 +17,8 @@ from bench.rectools_client import RecTools
 from mfgan.config import parse_config
 from mfgan.data.batching import TrainingBatches
 from mfgan.data.prepare import prepare
+from mfgan.training.context import StageContext
 from mfgan.training.loop import train_step
-from mfgan.training.stage import StageContext
 from mfgan.training.stages.pretrain_generator import PretrainGeneratorStage
 
 SHORT_SESSIONS, SHORT_LENGTH = 2048, 9

@@ -4,7 +4,7 @@ import torch
 from plain import PLAIN
 
 from mfgan.config import load_config
-from mfgan.training.stage import StageContext
+from mfgan.training.context import StageContext
 
 SMALL = (
     *PLAIN,

@@ -12,10 +12,11 @@ from mfgan.data.dataset import PreparedDataset
 from mfgan.errors import MfganError
 from mfgan.files import exclusive
 from mfgan.training.checkpoint import Progress, load_model
+from mfgan.training.context import StageContext
 from mfgan.training.log import MetricsLog
 from mfgan.training.loop import run_training
 from mfgan.training.run import Run
-from mfgan.training.stage import OneShotStage, StageContext, TrainingStage
+from mfgan.training.stage import OneShotStage, TrainingStage
 from mfgan.training.stages import CONTROL_STAGE, STAGE_NAMES, stage_class, stages_of
 
 # mallopt's names in malloc.h.

@@ -13,6 +13,7 @@ from mfgan.models.seen import seen_by
 from mfgan.training.candidates import Draw, draw_candidates
 from mfgan.training.choice_fit import fit_sure_choice
 from mfgan.training.choices import choices, choosers
+from mfgan.training.context import StageContext
 from mfgan.training.draws import Draws
 from mfgan.training.precision import autocast
 from mfgan.training.rewards import (
@@ -21,7 +22,6 @@ from mfgan.training.rewards import (
     top_coefficients,
     without_replacement_coefficients,
 )
-from mfgan.training.stage import StageContext
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from mfgan.errors import MfganError, nearest
 from mfgan.files import atomic_file, read_json, write_json
 from mfgan.models.correction import CALIBRATION_FILE, Correction
 from mfgan.training.checkpoint import CheckpointStore, load_model
-from mfgan.training.stage import StageContext
+from mfgan.training.context import StageContext
 from mfgan.training.stages import CONTROL_STAGE, STAGE_NAMES
 
 if TYPE_CHECKING:

@@ -1,29 +1,25 @@
-"""What a stage of training is, and what it is given."""
+"""What a stage of training is."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mfgan.config import RunConfig, StageConfig
-from mfgan.console import SILENT, Reporter
-from mfgan.errors import MfganError
+from mfgan.config import StageConfig
 from mfgan.training.checkpoint import load_model
+from mfgan.training.context import StageContext
 from mfgan.training.draws import Draws, counter
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.precision import autocast, product_precision
 from mfgan.training.seeds import derived_seed
 
 if TYPE_CHECKING:
-    from mfgan.data.dataset import PreparedDataset
-    from mfgan.models.discriminator import Discriminators
-    from mfgan.models.generator import Generator
     from mfgan.training.replay import Sizes
 
 # Part of every random draw, so that no two stages share one; numbers are never used again.
@@ -36,92 +32,6 @@ STAGE_IDS = {
     "calibrate": 6,
     "cross-fit": 7,
 }
-_INIT_ID = 0
-
-
-@dataclass
-class StageContext:
-    """What stages of one run share.
-
-    Args:
-        dataset: The prepared data set.
-        config: Settings of the whole run.
-        device: Where models and batches live.
-        models: The run's models by name, with the weights that the stages before handed on.
-        reporter: Where progress goes.
-    """
-
-    dataset: "PreparedDataset"
-    config: RunConfig
-    device: torch.device
-    models: dict[str, nn.Module] = field(default_factory=dict)
-    reporter: Reporter = field(default_factory=lambda: SILENT)
-
-    def generator(self) -> "Generator":
-        """The run's generator, made with the run's seed where no stage has made it yet."""
-        from mfgan.models.generator import Generator
-
-        if "generator" not in self.models:
-            seed = self.init_seed("generator")
-            names = self.config.generator.factors
-            made = Generator(
-                self.config.generator,
-                self.dataset.num_items,
-                factors=[self.dataset.factor(name) for name in self.dataset.factor_names if names],
-                seed=seed,
-            )
-            self.models["generator"] = made.to(self.device)
-        generator = self.models["generator"]
-        if not isinstance(generator, Generator):
-            raise TypeError(f"stage: generator must be a Generator, got {type(generator).__name__}")
-        return generator
-
-    def discriminators(self) -> "Discriminators":
-        """The run's discriminators, made with the run's seed where no stage has made them yet."""
-        from mfgan.models.discriminator import Discriminators
-
-        if "discriminators" not in self.models:
-            factors = [self.dataset.factor(name) for name in self.dataset.factor_names]
-            seed = self.init_seed("discriminators")
-            made = Discriminators(self.config.discriminator, factors, seed=seed)
-            self.models["discriminators"] = made.to(self.device)
-        discriminators = self.models["discriminators"]
-        if not isinstance(discriminators, Discriminators):
-            got = type(discriminators).__name__
-            raise TypeError(f"stage: discriminators must be Discriminators, got {got}")
-        return discriminators
-
-    def load(self, directory: Path) -> None:
-        """Give the run's models the weights that a checkpoint's folder has of them."""
-        for name, make in (("generator", self.generator), ("discriminators", self.discriminators)):
-            if (directory / f"{name}.safetensors").exists():
-                load_model(directory, name, make())
-        for file in directory.glob("fold-*.safetensors"):
-            load_model(directory, file.stem, self._fold_generator(file.stem))
-
-    def fold_generators(self) -> "list[Generator]":
-        """The generators of the cross-fit stage, fold by fold.
-
-        Raises:
-            MfganError: There are not as many as the configuration wants.
-        """
-        names = [f"fold-{fold}" for fold in range(self.config.cross_fit.folds)]
-        if absent := [name for name in names if name not in self.models]:
-            raise MfganError(
-                f"cross_fit.folds: stage cross-fit must have trained {len(names)} generators, "
-                f"found no {absent[0]}; run it before"
-            )
-        return [self._fold_generator(name) for name in names]
-
-    def _fold_generator(self, name: str) -> "Generator":
-        # The generator's maker under another name.
-        own = replace(self, models={})
-        made = self.models.setdefault(name, own.generator())
-        return cast("Generator", made)
-
-    def init_seed(self, model: str) -> int:
-        """The seed that the initial weights of ``model`` are drawn from."""
-        return derived_seed(self.config.seed, _INIT_ID, *model.encode())
 
 
 class Stage(ABC):

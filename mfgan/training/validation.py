@@ -6,8 +6,8 @@ from mfgan.errors import MfganError, nearest
 from mfgan.evaluation.protocol import evaluate
 from mfgan.evaluation.scorers import GeneratorScorer
 from mfgan.models.generator import Generator
+from mfgan.training.context import StageContext
 from mfgan.training.seeds import derived_seed
-from mfgan.training.stage import StageContext
 
 _USERS = 102  # tells this use of the run's seed from every other one
 

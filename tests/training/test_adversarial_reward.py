@@ -9,7 +9,7 @@ from small_adversary import AT_ENDS, CALIBRATED, context_of, small
 
 from mfgan.errors import MfganError
 from mfgan.training import calibration, train
-from mfgan.training.stage import StageContext
+from mfgan.training.context import StageContext
 from mfgan.training.stages.adversarial import AdversarialStage
 
 

@@ -9,7 +9,7 @@ from small_adversary import SMALL as ADVERSARY
 from mfgan.config import load_config
 from mfgan.errors import MfganError
 from mfgan.training import train
-from mfgan.training.stage import StageContext
+from mfgan.training.context import StageContext
 from mfgan.training.stages import pretrain_discriminator
 from mfgan.training.stages.cross_fit import CrossFitStage, fold_of_users
 from mfgan.training.stages.pretrain_discriminator import PretrainDiscriminatorStage

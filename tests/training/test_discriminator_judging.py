@@ -14,6 +14,7 @@ from mfgan.data.factors import Factor
 from mfgan.errors import MfganError
 from mfgan.models.discriminator import Discriminators
 from mfgan.models.generator import Generator
+from mfgan.training.context import StageContext
 from mfgan.training.judging import (
     Trials,
     calibration_error,
@@ -23,7 +24,6 @@ from mfgan.training.judging import (
     measure,
     pair_auc,
 )
-from mfgan.training.stage import StageContext
 from mfgan.training.stages.pretrain_discriminator import BestFactors, PretrainDiscriminatorStage
 
 LOG3 = math.log(3.0)

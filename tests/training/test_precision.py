@@ -10,7 +10,7 @@ from made import made_dataset
 from plain import PLAIN
 
 from mfgan.config import load_config
-from mfgan.training.stage import StageContext
+from mfgan.training.context import StageContext
 from mfgan.training.stages import stage_class
 
 SMALL = (*PLAIN, "generator.hidden_dim=16", "generator.max_len=12", "discriminator.hidden_dim=8")

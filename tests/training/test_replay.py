@@ -10,9 +10,9 @@ from mfgan.config import load_config
 from mfgan.console import Reporter
 from mfgan.data.batch import JaggedBatch
 from mfgan.training import loop, train
+from mfgan.training.context import StageContext
 from mfgan.training.feed import StepInput
 from mfgan.training.replay import ReplayedStep, Sizes, padded
-from mfgan.training.stage import StageContext
 from mfgan.training.stages import stage_class
 
 SMALL = (

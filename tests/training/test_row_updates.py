@@ -5,7 +5,7 @@ import torch
 from made import made_dataset
 
 from mfgan.config import load_config
-from mfgan.training.stage import StageContext
+from mfgan.training.context import StageContext
 from mfgan.training.stages import pretrain_generator
 
 AVERAGED = ("pretrain_generator.loss=bce", "generator.factors=[]")

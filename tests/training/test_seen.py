@@ -11,9 +11,9 @@ from mfgan.errors import MfganError
 from mfgan.models.seen import Seen
 from mfgan.training import candidates, chunks, full_softmax
 from mfgan.training.candidates import draw_candidates
+from mfgan.training.context import StageContext
 from mfgan.training.full_softmax import softmax_cross_entropy
 from mfgan.training.policy_loss import PolicyTerms, policy_loss
-from mfgan.training.stage import StageContext
 from mfgan.training.stages import stage_class
 
 ITEMS = 12

@@ -6,9 +6,9 @@ from made import made_dataset
 
 from mfgan.config import load_config
 from mfgan.training import chunks
+from mfgan.training.context import StageContext
 from mfgan.training.full_softmax import softmax_cross_entropy
 from mfgan.training.loop import train_step
-from mfgan.training.stage import StageContext
 from mfgan.training.stages.pretrain_generator import PretrainGeneratorStage
 
 # Wide and long enough that torch and the kernels do share work out among threads.

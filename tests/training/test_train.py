@@ -21,8 +21,8 @@ from mfgan.data.dataset import PreparedDataset
 from mfgan.errors import MfganError
 from mfgan.files import exclusive
 from mfgan.training import Run, train
+from mfgan.training.context import StageContext
 from mfgan.training.log import read_rows
-from mfgan.training.stage import StageContext
 from mfgan.training.stages.pretrain_generator import ContinueMleStage, PretrainGeneratorStage
 
 SMALL = [

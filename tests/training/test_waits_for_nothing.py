@@ -14,8 +14,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mfgan.config import load_config
+from mfgan.training.context import StageContext
 from mfgan.training.full_softmax import softmax_cross_entropy
-from mfgan.training.stage import StageContext
 from mfgan.training.stages import stage_class
 
 META = torch.device("meta")

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from mfgan.data.batch import JaggedBatch
 from mfgan.errors import MfganError
+from mfgan.training.context import StageContext
 from mfgan.training.seeds import derived_seed
-from mfgan.training.stage import STAGE_IDS, StageContext, StepOutput, TrainingStage
+from mfgan.training.stage import STAGE_IDS, StepOutput, TrainingStage
 from mfgan.training.stages.pretrain_generator import PretrainGeneratorStage
 
 

@@ -15,9 +15,10 @@ from mfgan.errors import MfganError
 from mfgan.models.discriminator import Discriminators
 from mfgan.training.candidates import choose_positions
 from mfgan.training.checkpoint import load_model
+from mfgan.training.context import StageContext
 from mfgan.training.judging import SUM_AUC, heldout_trials, judging_loss, measure, trials_at
 from mfgan.training.optimizer import Optimizer
-from mfgan.training.stage import StageContext, StepOutput, TrainingStage
+from mfgan.training.stage import StepOutput, TrainingStage
 from mfgan.training.stages.cross_fit import fold_of_users
 
 # What a draw is for, so that no two share their numbers.

@@ -13,12 +13,13 @@ from mfgan.data.batching import TrainingBatches
 from mfgan.data.sampling import NegativeSampler
 from mfgan.models.generator import Generator
 from mfgan.models.seen import seen_by
+from mfgan.training.context import StageContext
 from mfgan.training.draws import integers
 from mfgan.training.full_softmax import softmax_cross_entropy
 from mfgan.training.losses import gbce, sampled_softmax
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.replay import Sizes
-from mfgan.training.stage import StageContext, StepOutput, TrainingStage
+from mfgan.training.stage import StepOutput, TrainingStage
 from mfgan.training.validation import validate_generator
 
 _NEGATIVES = 1  # what the draw is for
