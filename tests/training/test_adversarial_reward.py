@@ -8,7 +8,7 @@ from made import made_dataset
 from small_adversary import AT_ENDS, CALIBRATED, context_of, small
 
 from mfgan.errors import MfganError
-from mfgan.training import calibration, train
+from mfgan.training import choice_fit, train
 from mfgan.training.context import StageContext
 from mfgan.training.stages.adversarial import AdversarialStage
 
@@ -63,7 +63,7 @@ def test_at_ends_the_gradient_is_that_of_the_last_tokens(dataset, drops):
 
 def test_calibrated_rewards_are_the_corrected_rankings(dataset, tmp_path, monkeypatch):
     """What the stage ``calibrate`` finds of the same models."""
-    monkeypatch.setattr(calibration, "_SURE", -torch.inf)
+    monkeypatch.setattr(choice_fit, "_SURE", -torch.inf)
     stages = ("pretrain-generator", "pretrain-discriminator", "calibrate")
     config = small(CALIBRATED, "calibrate.top_k=10", "calibrate.users=0")
     run = None
@@ -116,7 +116,7 @@ def test_factors_with_nothing_to_say_change_nothing(dataset):
 def test_where_no_pass_would_teach_anything_there_is_none(
     dataset, tmp_path, monkeypatch, setting, passes
 ):
-    monkeypatch.setattr(calibration, "_SURE", torch.inf)
+    monkeypatch.setattr(choice_fit, "_SURE", torch.inf)
     config = small(*AT_ENDS, CALIBRATED, "adversarial.discriminator_epochs=0", setting)
     run = None
     for stage in ("pretrain-generator", "pretrain-discriminator", "adversarial"):

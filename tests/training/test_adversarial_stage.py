@@ -10,7 +10,7 @@ from made import made_dataset
 from small_adversary import AT_ENDS, CALIBRATED, context_of, small
 
 from mfgan.data.dataset import PreparedDataset
-from mfgan.training import calibration, train
+from mfgan.training import choice_fit, train
 from mfgan.training.loop import run_training
 from mfgan.training.stages.adversarial import AdversarialStage
 from mfgan.training.stages.pretrain_discriminator import PretrainDiscriminatorStage
@@ -91,7 +91,7 @@ FITTED = (*CAREFUL, CALIBRATED, "calibrate.top_k=10")
 def whole(dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calibration, "_SURE", -torch.inf)
+        patch.setattr(choice_fit, "_SURE", -torch.inf)
         return {
             settings: train(dataset, folder / str(len(settings)), small(*settings))
             for settings in (CAREFUL, FITTED)
@@ -110,7 +110,7 @@ def whole(dataset, tmp_path_factory):
 def test_going_on_gives_the_same_weights_bit_for_bit(
     dataset, whole, tmp_path, monkeypatch, stage, settings, stop
 ):
-    monkeypatch.setattr(calibration, "_SURE", -torch.inf)  # so that there are weights
+    monkeypatch.setattr(choice_fit, "_SURE", -torch.inf)  # so that there are weights
     begun = tmp_path / "begun"
     original, calls = stage.step, []
 
