@@ -15,16 +15,9 @@ from mfgan.errors import MfganError
 from mfgan.models.discriminator import Discriminators
 from mfgan.models.generator import Generator
 from mfgan.training.context import StageContext
-from mfgan.training.judging import (
-    Trials,
-    calibration_error,
-    draw_trials,
-    heldout_trials,
-    judging_loss,
-    measure,
-    pair_auc,
-)
+from mfgan.training.judging import calibration_error, judging_loss, measure, pair_auc
 from mfgan.training.stages.pretrain_discriminator import BestFactors, PretrainDiscriminatorStage
+from mfgan.training.trials import Trials, draw_trials, heldout_trials
 
 LOG3 = math.log(3.0)
 

@@ -14,11 +14,12 @@ from mfgan.models.generator import Generator
 from mfgan.models.seen import seen_by
 from mfgan.training.candidates import choose_positions
 from mfgan.training.context import StageContext
-from mfgan.training.judging import judging_loss, trials_at
+from mfgan.training.judging import judging_loss
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.policy import Policy, fitted_weights
 from mfgan.training.policy_loss import PolicyTerms, policy_loss
 from mfgan.training.stage import StepOutput, TrainingStage
+from mfgan.training.trials import trials_at
 from mfgan.training.validation import validate_generator
 
 # What a draw is for, so that no two share their numbers.

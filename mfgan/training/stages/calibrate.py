@@ -14,8 +14,9 @@ from mfgan.models.generator import Generator
 from mfgan.training.chance_fit import fit_chance, held_out_error
 from mfgan.training.choice_fit import fit_choice
 from mfgan.training.choices import choices, choosers
-from mfgan.training.judging import calibration_error, heldout_trials
+from mfgan.training.judging import calibration_error
 from mfgan.training.stage import OneShotStage
+from mfgan.training.trials import heldout_trials
 
 _BATCH = 256
 _CANDIDATES, _USERS = range(2)

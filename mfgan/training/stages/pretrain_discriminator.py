@@ -16,10 +16,11 @@ from mfgan.models.discriminator import Discriminators
 from mfgan.training.candidates import choose_positions
 from mfgan.training.checkpoint import load_model
 from mfgan.training.context import StageContext
-from mfgan.training.judging import SUM_AUC, heldout_trials, judging_loss, measure, trials_at
+from mfgan.training.judging import SUM_AUC, judging_loss, measure
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.stage import StepOutput, TrainingStage
 from mfgan.training.stages.cross_fit import fold_of_users
+from mfgan.training.trials import heldout_trials, trials_at
 
 # What a draw is for, so that no two share their numbers.
 _POSITIONS, _CANDIDATES, _HELDOUT = range(3)

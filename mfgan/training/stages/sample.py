@@ -22,9 +22,9 @@ from mfgan.data.columns import (
 from mfgan.data.dataset import PreparedDataset
 from mfgan.files import atomic_file
 from mfgan.models.generator import Generator
-from mfgan.training.judging import draw_trials
 from mfgan.training.seeds import derived_seed
 from mfgan.training.stage import OneShotStage
+from mfgan.training.trials import draw_trials
 
 if TYPE_CHECKING:
     import polars as pl
