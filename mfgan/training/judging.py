@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from mfgan.models.combination import combine
 from mfgan.models.discriminator import Discriminators
-from mfgan.training.trials import Trials
 
 if TYPE_CHECKING:
     from mfgan.config import PretrainDiscriminatorConfig
+    from mfgan.training.trials import Trials
 
 SUM_AUC = "AUC (sum)"  # a figure of ``measure``
 _CALIBRATION_BINS = 15
@@ -81,7 +81,7 @@ def by_factor(figures: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, 
     }
 
 
-def measure(discriminators: Discriminators, trials: Iterator[Trials]) -> dict[str, float]:
+def measure(discriminators: Discriminators, trials: "Iterator[Trials]") -> dict[str, float]:
     """How well each factor tells real items from drawn ones, and how far its word can be taken.
 
     Args:
