@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -19,6 +22,7 @@ from mfgan.evaluation.significance import randomisation_test
 from mfgan.report.standing import standing
 from mfgan.training import Run
 
+ROOT = Path(__file__).parents[2]
 SMALL = (
     "generator.hidden_dim=8",
     "generator.num_blocks=1",
@@ -215,6 +219,54 @@ def test_a_folder_of_ones_own(out, tmp_path):
     (rows,) = tables(tmp_path / "out")
     assert rows["head"][1] == "mine"
     assert set(rows) == {"head", *(ROWS[row].title for row in ("popularity", "control", "tuned"))}
+
+
+def command(*arguments, status=0):
+    run = subprocess.run(
+        [sys.executable, "-m", "bench.reproduce", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert run.returncode == status, run.stderr
+    return run
+
+
+def metrics_in(path):
+    return json.loads(path.read_text())["metrics"]
+
+
+@pytest.mark.slow
+def test_seeds_at_once_are_the_same_rows(out, tmp_path):
+    path = tmp_path / "mine"
+    shutil.copytree(out / "data" / "small", path)
+    given = [f"--set={setting}" for setting in SMALL]
+    at_once = tmp_path / "at-once"
+    run = command("generator", "--data", path, *given, "--seeds=2", "--jobs=2", "--out", at_once)
+    names = ["mine-generator-0.json", "mine-generator-1.json"]
+    assert sorted(Path(line).name for line in run.stdout.splitlines()) == names
+    assert {line.partition(":")[0] for line in run.stderr.splitlines()} == {"seed 0", "seed 1"}
+    plain = ground(str(path), tmp_path, SILENT, SMALL)
+    for seed, name in enumerate(names):
+        found = reproduce("generator", plain, seed, tmp_path / "plain", threads=1, reporter=SILENT)
+        assert metrics_in(found) == metrics_in(at_once / "results" / name)
+
+
+def test_a_mistake_in_the_last_row_shows_before_the_first_is_made(out, tmp_path):
+    data = out / "data" / "small"
+    run = command("popularity", "tuend", "--data", data, "--out", tmp_path / "out", status=1)
+    assert run.stderr.startswith("error: reproduce: row must be one of")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_what_one_of_several_seeds_refuses_is_refused(out, tmp_path):
+    given = ("popularity", "--data", out / "data" / "small", "--out", tmp_path)
+    command(*given, "--seed", 1)
+    run = command(*given, "--set", "seed=7", "--seeds", 2, "--jobs", 2, status=1)
+    assert [Path(line).name for line in run.stdout.splitlines()] == ["small-popularity-0.json"]
+    assert "seed 1: error: " in run.stderr
+    assert "seed 0: error: " not in run.stderr
 
 
 def test_a_row_made_of_other_data_or_settings_is_not_taken_for_this_one(tmp_path):
