@@ -12,13 +12,16 @@ from pathlib import Path
 import click
 import optuna
 
-from bench.reproduce.data import DATA, prepared
-from bench.search.table import table
-from bench.search.trial import enqueue, requeue_lost, run_trial
+from bench.reproduce.data import DATA, ground
+from bench.search.table import HEAD, line, table
+from bench.search.trial import Search, enqueue, requeue_lost, run_trial
 from mfgan.console import Reporter
 from mfgan.errors import MfganError
 
-_data = click.option("--data", type=click.Choice(sorted(DATA)), default="ml-1m", show_default=True)
+_FINGERPRINT = "fingerprint"
+_data = click.option(
+    "--data", default="ml-1m", show_default=True, metavar="|".join([*DATA, "FOLDER"])
+)
 _out = click.option("--out", type=click.Path(path_type=Path), default=Path("reproduction"))
 
 
@@ -40,13 +43,14 @@ def run(
     """Run trials: those that were cut, those of one's own, then drawn ones."""
     # A worker that is told to end takes its training with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    dataset = prepared(data, out, Reporter(stderr=True))
-    study = _study(data, out, seed)
-    requeue_lost(study, data, out)
+    search = _search(data, out, seed)
+    search.config(*given)  # a mistake shows before anything is trained
+    requeue_lost(search)
     for point in points:
-        enqueue(study, data, tuple(point.split()))
+        enqueue(search, tuple(point.split()))
+    click.echo(HEAD)
     for _ in range(trials):
-        run_trial(study, data, dataset.path, given, out)
+        click.echo(line(search, run_trial(search, given)))
 
 
 @main.command("table")
@@ -54,20 +58,26 @@ def run(
 @_out
 def show(data: str, out: Path) -> None:
     """Print all trials, the best first."""
-    click.echo(table(_study(data, out, 0), data))
+    click.echo(table(_search(data, out, 0)))
 
 
-def _study(data: str, out: Path, seed: int) -> optuna.Study:
+def _search(data: str, out: Path, seed: int) -> Search:
+    where = ground(data, out, Reporter(quiet=False, stderr=True))
     out.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(
-        study_name=data,
+    study = optuna.create_study(
+        study_name=where.name,
         storage=f"sqlite:///{out / 'search.db'}",
         load_if_exists=True,
         direction="maximize",
         sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=40),
     )
+    made_of = where.dataset.fingerprint
+    if study.user_attrs.get(_FINGERPRINT, made_of) != made_of:
+        raise MfganError(f"{out / 'search.db'}: {where.name} was other data; choose another --out")
+    study.set_user_attr(_FINGERPRINT, made_of)
+    return Search(study, where, out)
 
 
 try:

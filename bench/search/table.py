@@ -2,34 +2,27 @@
 
 import optuna
 
-from bench.reproduce.data import DATA
-from bench.search.trial import config_of
-from mfgan.config import load_config
+from bench.search.trial import Search
 from mfgan.config.run_config import flatten
 
-_HEAD = "| NDCG@10 | HR@10 | best epoch | epochs | minutes | unlike `tuned` |"
+HEAD = "| NDCG@10 | HR@10 | best epoch | epochs | minutes | unlike `tuned` |\n" + "|---" * 6 + "|"
 
 
-def table(study: optuna.Study, data: str) -> str:
-    """Every trial that was validated once.
-
-    Args:
-        study: The study.
-        data: The data set whose ``tuned`` settings trials are compared with.
+def table(search: Search) -> str:
+    """Every trial that was validated once, compared with the data set's own settings.
 
     Returns:
         Markdown. Figures are of the validation split.
     """
-    trials = [trial for trial in study.get_trials() if "figures" in trial.user_attrs]
+    trials = [trial for trial in search.study.get_trials() if "figures" in trial.user_attrs]
     trials = [trial for trial in trials if trial.state != optuna.trial.TrialState.FAIL]
     trials.sort(key=lambda trial: -trial.user_attrs["figures"]["NDCG@10"])
-    lines = [_HEAD, "|---" * 6 + "|"]
-    return "\n".join([*lines, *(_line(trial, data) for trial in trials)])
+    return "\n".join([HEAD, *(line(search, trial) for trial in trials)])
 
 
-def _line(trial: optuna.trial.FrozenTrial, data: str) -> str:
-    base = load_config("tuned", overrides=DATA[data].settings)
-    config = config_of(trial, data)
+def line(search: Search, trial: optuna.trial.FrozenTrial) -> str:
+    """The table's row of a trial that was validated once."""
+    base, config = search.config(), search.config_of(trial)
     values = dict(flatten(config.model_dump()))
     apart = [f"{_short(name)} {values[name]}" for name in config.differences(base)]
     apart = [text for text in apart if not text.startswith("threads ")]

@@ -4,11 +4,12 @@ import hashlib
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
 
-from bench.reproduce.data import DATA
+from bench.reproduce.data import Ground
 from bench.search.space import SPACE, point_of
 from mfgan.config import RunConfig, load_config
 from mfgan.errors import MfganError
@@ -21,67 +22,100 @@ SETTINGS, DRAWN = "settings", "drawn"
 _PAUSE = 2.0
 
 
-def enqueue(study: optuna.Study, data: str, given: tuple[str, ...]) -> None:
+@dataclass(frozen=True)
+class Search:
+    """A study of one data set.
+
+    Args:
+        study: Its trials.
+        ground: The data set, with settings of its own.
+        out: Folder of the trials' runs.
+    """
+
+    study: optuna.Study
+    ground: Ground
+    out: Path
+
+    def config_of(self, trial: optuna.Trial | optuna.trial.FrozenTrial) -> RunConfig:
+        """The settings that a trial trains with."""
+        drawn = trial.params if trial.user_attrs[DRAWN] else {}
+        texts = [
+            f"{name}={str(v).lower() if isinstance(v, bool) else v}" for name, v in drawn.items()
+        ]
+        return self.config(*texts, *trial.user_attrs[SETTINGS])
+
+    def config(self, *settings: str) -> RunConfig:
+        """The preset as the data set has it, with further settings."""
+        return load_config("tuned", overrides=[*self.ground.settings, *settings])
+
+    def run_of(self, config: RunConfig) -> Path:
+        """Equal settings share a run, so that a trial that was cut goes on."""
+        digest = hashlib.sha256(config.to_toml().encode()).hexdigest()[:12]
+        return self.out / "trials" / f"{self.ground.name}-{digest}"
+
+    def claim_of(self, config: RunConfig) -> Path:
+        """Whose lock says that a worker has this trial in hand."""
+        return self.out / "claims" / self.run_of(config).name
+
+
+def enqueue(search: Search, given: tuple[str, ...]) -> None:
     """Have the study try the tuned preset with these settings next, and nothing drawn.
 
     Args:
-        study: The study.
-        data: The data set, which has settings of its own.
+        search: The study.
         given: Texts ``a.b=value``; the space need not hold them. The estimator learns of what it
             holds.
 
     Raises:
         MfganError: An unknown setting, or a value out of range.
     """
-    config = load_config("tuned", overrides=[*DATA[data].settings, *given])
-    study.enqueue_trial(point_of(config), user_attrs={SETTINGS: list(given), DRAWN: False})
+    point = point_of(search.config(*given))
+    search.study.enqueue_trial(point, user_attrs={SETTINGS: list(given), DRAWN: False})
 
 
-def requeue_lost(study: optuna.Study, data: str, out: Path) -> None:
+def requeue_lost(search: Search) -> None:
     """Have the trials go on whose process is gone, each from its newest checkpoint."""
+    study = search.study
     for lost in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
         if SETTINGS not in lost.user_attrs:
             continue  # its worker has just asked for it
-        config = config_of(lost, data)
         try:
-            with exclusive(_claim_of(config, out)):
+            with exclusive(search.claim_of(search.config_of(lost))):
                 study.tell(lost.number, state=optuna.trial.TrialState.FAIL)
         except MfganError:
             continue  # it still trains
         study.enqueue_trial(lost.params, user_attrs=lost.user_attrs)
 
 
-def run_trial(
-    study: optuna.Study, data: str, dataset: Path, given: tuple[str, ...], out: Path
-) -> None:
+def run_trial(search: Search, given: tuple[str, ...]) -> optuna.trial.FrozenTrial:
     """Train the study's next point; each validation is told, and may end it early.
 
     Args:
-        study: What the trial belongs to.
-        data: The data set's name.
-        dataset: The prepared data set.
+        search: What the trial belongs to.
         given: Settings of a trial whose others are drawn, as ``a.b=value``.
-        out: Folder of the trials' runs.
+
+    Returns:
+        The trial as it ended.
 
     Raises:
         MfganError: The training failed.
     """
-    trial = study.ask(SPACE)
+    trial = search.study.ask(SPACE)
     if SETTINGS not in trial.user_attrs:
         trial.set_user_attr(DRAWN, True)
         trial.set_user_attr(SETTINGS, list(given))
-    config = config_of(trial, data)
-    with exclusive(_claim_of(config, out)):
-        _train(study, trial, config, dataset, _run_of(config, out))
+    config = search.config_of(trial)
+    with exclusive(search.claim_of(config)):
+        return _train(search, trial, config)
 
 
-def _train(
-    study: optuna.Study, trial: optuna.Trial, config: RunConfig, dataset: Path, run: Path
-) -> None:
+def _train(search: Search, trial: optuna.Trial, config: RunConfig) -> optuna.trial.FrozenTrial:
+    run = search.run_of(config)
     settings = run.with_suffix(".toml")
     with atomic_file(settings) as handle:
         handle.write(config.to_toml().encode())
-    command = [sys.executable, "-m", "mfgan", "train", str(dataset), "--run", str(run)]
+    dataset = str(search.ground.dataset.path)
+    command = [sys.executable, "-m", "mfgan", "train", dataset, "--run", str(run)]
     command += ["--config", str(settings), "--stage", STAGE, "--quiet"]
     command += ["--resume"] if (run / "run.json").exists() else []
     training = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -91,29 +125,9 @@ def _train(
         training.kill()
         training.wait()
     if not ended_early and training.returncode != 0:
-        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        search.study.tell(trial, state=optuna.trial.TrialState.FAIL)
         raise MfganError(f"search: trial {trial.number} must train, see {run}")
-    study.tell(trial, max(trial.user_attrs["curve"].values()))
-
-
-def config_of(trial: optuna.Trial | optuna.trial.FrozenTrial, data: str) -> RunConfig:
-    """The settings that a trial trains with."""
-    drawn = trial.params if trial.user_attrs[DRAWN] else {}
-    texts = [f"{name}={str(v).lower() if isinstance(v, bool) else v}" for name, v in drawn.items()]
-    return load_config(
-        "tuned", overrides=[*DATA[data].settings, *texts, *trial.user_attrs[SETTINGS]]
-    )
-
-
-def _run_of(config: RunConfig, out: Path) -> Path:
-    """Equal settings share a run, so that a trial that was cut goes on."""
-    digest = hashlib.sha256(config.to_toml().encode()).hexdigest()[:12]
-    return out / "trials" / digest
-
-
-def _claim_of(config: RunConfig, out: Path) -> Path:
-    """Whose lock says that a worker has this trial in hand."""
-    return out / "claims" / _run_of(config, out).name
+    return search.study.tell(trial, max(trial.user_attrs["curve"].values()))
 
 
 def _watch(

@@ -1,20 +1,25 @@
 """The search: what a trial tries, what it leaves behind, and how a cut one goes on."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import optuna
 import pytest
 
-from bench.reproduce.data import Data
-from bench.search import trial as trials
+from bench.reproduce.data import Ground
 from bench.search.space import SPACE, point_of
 from bench.search.table import table
-from bench.search.trial import DRAWN, SETTINGS, config_of, enqueue, requeue_lost, run_trial
+from bench.search.trial import DRAWN, SETTINGS, Search, enqueue, requeue_lost, run_trial
 from mfgan.config import load_config
+from mfgan.data.dataset import PreparedDataset
 from mfgan.data.prepare import prepare
 from mfgan.errors import MfganError
 from mfgan.files import exclusive
 from mfgan.training.log import read_rows
 
+ROOT = Path(__file__).parents[2]
 SMALL = (
     "generator.hidden_dim=8",
     "generator.num_blocks=1",
@@ -23,13 +28,6 @@ SMALL = (
     "pretrain_generator.epochs=2",
     "pretrain_generator.evaluate_every=1",
 )
-
-
-@pytest.fixture
-def study(monkeypatch):
-    monkeypatch.setitem(trials.DATA, "small", Data("", "sequences", SMALL, ()))
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
 
 
 @pytest.fixture(scope="module")
@@ -44,30 +42,36 @@ def dataset(tmp_path_factory):
     return prepare(folder / "log.txt", folder / "data", format="sequences", k_core=1).path
 
 
-def test_a_point_of_ones_own_is_trained_as_given_and_shown(study, dataset, tmp_path):
-    enqueue(study, "small", ("generator.norm=rms", "generator.init_scale=0.05"))
-    run_trial(study, "small", dataset, (), tmp_path)
+@pytest.fixture
+def search(dataset, tmp_path):
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    return Search(study, Ground("small", PreparedDataset.open(dataset), SMALL, ()), tmp_path)
+
+
+def test_a_point_of_ones_own_is_trained_as_given_and_shown(search, tmp_path):
+    enqueue(search, ("generator.norm=rms", "generator.init_scale=0.05"))
+    run_trial(search, ())
     (run,) = (path for path in (tmp_path / "trials").iterdir() if path.is_dir())
     config = load_config(file=run / "config.toml")
     wanted = load_config(overrides=[*SMALL, "generator.norm=rms", "generator.init_scale=0.05"])
     assert config == wanted
     best = max(row["validation"]["NDCG@10"] for row in read_rows(run / "metrics.jsonl"))
-    assert study.best_value == best
-    *_, line = table(study, "small").splitlines()
+    assert search.study.best_value == best
+    *_, line = table(search).splitlines()
     assert line.startswith(f"| {best:.4f} |")
     assert line.endswith("| init_scale 0.05, norm rms |")
     assert "| 2 |" in line
 
 
 @pytest.mark.slow
-def test_a_drawn_point_keeps_what_is_set(study, dataset, tmp_path):
-    run_trial(
-        study, "small", dataset, ("generator.hidden_dim=4", "generator.num_heads=1"), tmp_path
-    )
+def test_a_drawn_point_keeps_what_is_set(search, tmp_path):
+    run_trial(search, ("generator.hidden_dim=4", "generator.num_heads=1"))
     (settings,) = (tmp_path / "trials").glob("*.toml")
     config = load_config(file=settings)
     assert (config.generator.hidden_dim, config.generator.num_heads) == (4, 1)
-    (trial,) = study.trials
+    (trial,) = search.study.trials
     drawn = {name: value for name, value in point_of(config).items() if name in trial.params}
     apart = {name for name, value in drawn.items() if value != trial.params[name]}
     assert apart <= {"generator.num_heads"}
@@ -75,37 +79,69 @@ def test_a_drawn_point_keeps_what_is_set(study, dataset, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_trial_whose_process_is_gone_goes_on_in_its_own_run(study, dataset, tmp_path):
-    enqueue(study, "small", ("generator.norm=rms",))
-    lost = study.ask(SPACE)
-    requeue_lost(study, "small", tmp_path)
-    run_trial(study, "small", dataset, (), tmp_path)
-    first, second = study.trials
+def test_a_trial_whose_process_is_gone_goes_on_in_its_own_run(search, tmp_path):
+    enqueue(search, ("generator.norm=rms",))
+    lost = search.study.ask(SPACE)
+    requeue_lost(search)
+    run_trial(search, ())
+    first, second = search.study.trials
     assert first.state == optuna.trial.TrialState.FAIL
     assert second.state == optuna.trial.TrialState.COMPLETE
     assert second.params == lost.params
     assert second.user_attrs[SETTINGS] == ["generator.norm=rms"]
 
 
-def test_a_trial_that_still_trains_is_left_alone(study, tmp_path):
-    enqueue(study, "small", ("generator.norm=rms",))
-    study.ask(SPACE)
+def test_a_trial_that_still_trains_is_left_alone(search):
+    enqueue(search, ("generator.norm=rms",))
+    search.study.ask(SPACE)
     config = load_config(overrides=[*SMALL, "generator.norm=rms"])
-    with exclusive(trials._claim_of(config, tmp_path)):
-        requeue_lost(study, "small", tmp_path)
-    (trial,) = study.trials
+    with exclusive(search.claim_of(config)):
+        requeue_lost(search)
+    (trial,) = search.study.trials
     assert trial.state == optuna.trial.TrialState.RUNNING
 
 
-def test_every_point_can_be_trained(study):
+def test_every_point_can_be_trained(search):
     for _ in range(60):
-        trial = study.ask(SPACE)
+        trial = search.study.ask(SPACE)
         trial.set_user_attr(DRAWN, True)
         trial.set_user_attr(SETTINGS, [])
-        config = config_of(trial, "small")
+        config = search.config_of(trial)
         assert config.generator.norm == trial.params["generator.norm"]
 
 
-def test_an_unknown_setting_is_named(study):
+def test_an_unknown_setting_is_named(search):
     with pytest.raises(MfganError, match=r"generator\.nrom"):
-        enqueue(study, "small", ("generator.nrom=rms",))
+        enqueue(search, ("generator.nrom=rms",))
+
+
+def command(*arguments, status=0):
+    run = subprocess.run(
+        [sys.executable, "-m", "bench.search", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert run.returncode == status, run.stderr
+    return run.stdout if status == 0 else run.stderr
+
+
+@pytest.mark.slow
+def test_a_folder_of_ones_own_is_searched_and_no_other_of_its_name(dataset, tmp_path):
+    point = " ".join([*SMALL, "generator.norm=rms"])
+    given = ("--data", dataset, "--out", tmp_path)
+    shown = command("run", *given, "--try", point, "--trials", 1)
+    assert "| 2 |" in shown.splitlines()[-1]
+    assert command("table", *given) == shown
+    other = tmp_path / "other" / dataset.name
+    (tmp_path / "log.txt").write_text("\n".join(f"{user} 1 2 3 4 5 6" for user in range(1, 9)))
+    prepare(tmp_path / "log.txt", other, format="sequences", k_core=1)
+    told = command("table", "--data", other, "--out", tmp_path, status=1)
+    assert "was other data; choose another --out" in told
+
+
+def test_a_mistake_in_what_is_set_shows_before_a_trial(dataset, tmp_path):
+    given = ("run", "--data", dataset, "--out", tmp_path / "out")
+    told = command(*given, "--set", "generator.nrom=rms", status=1)
+    assert told.startswith("error: ")
+    assert "generator.nrom" in told
