@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.common import DATA as REAL_DATA
+from mfgan.config import RunConfig, load_config
 from mfgan.console import Reporter
 from mfgan.data.dataset import PreparedDataset
 from mfgan.data.factors import ID
@@ -108,6 +109,10 @@ class Ground:
     dataset: PreparedDataset
     settings: tuple[str, ...]
     judges: tuple[str, ...]
+
+    def config(self, *settings: str) -> RunConfig:
+        """The preset ``tuned`` as the data set has it, with further settings."""
+        return load_config("tuned", overrides=[*self.settings, *settings])
 
 
 def ground(data: str, out: Path, reporter: Reporter, settings: Sequence[str] = ()) -> Ground:

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import optuna
 
-from bench.reproduce.data import DATA, ground
+from bench.reproduce.data import DATA, Ground, ground
 from bench.search.table import HEAD, line, table
 from bench.search.trial import Search, enqueue, requeue_lost, run_trial
 from mfgan.console import Reporter
@@ -43,11 +43,14 @@ def run(
     """Run trials: those that were cut, those of one's own, then drawn ones."""
     # A worker that is told to end takes its training with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    search = _search(data, out, seed)
-    search.config(*given)  # a mistake shows before anything is trained
+    own = [tuple(point.split()) for point in points]
+    where = _ground(data, out)
+    for settings in (given, *own):
+        where.config(*settings)  # a mistake in any shows before the study is touched
+    search = _search(where, out, seed)
     requeue_lost(search)
-    for point in points:
-        enqueue(search, tuple(point.split()))
+    for point in own:
+        enqueue(search, point)
     click.echo(HEAD)
     for _ in range(trials):
         click.echo(line(search, run_trial(search, given)))
@@ -58,11 +61,14 @@ def run(
 @_out
 def show(data: str, out: Path) -> None:
     """Print all trials, the best first."""
-    click.echo(table(_search(data, out, 0)))
+    click.echo(table(_search(_ground(data, out), out, 0)))
 
 
-def _search(data: str, out: Path, seed: int) -> Search:
-    where = ground(data, out, Reporter(quiet=False, stderr=True))
+def _ground(data: str, out: Path) -> Ground:
+    return ground(data, out, Reporter(quiet=False, stderr=True))
+
+
+def _search(where: Ground, out: Path, seed: int) -> Search:
     out.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(

@@ -22,7 +22,7 @@ def table(search: Search) -> str:
 
 def line(search: Search, trial: optuna.trial.FrozenTrial) -> str:
     """The table's row of a trial that was validated once."""
-    base, config = search.config(), search.config_of(trial)
+    base, config = search.ground.config(), search.config_of(trial)
     values = dict(flatten(config.model_dump()))
     apart = [f"{_short(name)} {values[name]}" for name in config.differences(base)]
     apart = [text for text in apart if not text.startswith("threads ")]

@@ -11,7 +11,7 @@ import optuna
 
 from bench.reproduce.data import Ground
 from bench.search.space import SPACE, point_of
-from mfgan.config import RunConfig, load_config
+from mfgan.config import RunConfig
 from mfgan.errors import MfganError
 from mfgan.files import atomic_file, exclusive
 from mfgan.training.log import read_rows
@@ -42,11 +42,7 @@ class Search:
         texts = [
             f"{name}={str(v).lower() if isinstance(v, bool) else v}" for name, v in drawn.items()
         ]
-        return self.config(*texts, *trial.user_attrs[SETTINGS])
-
-    def config(self, *settings: str) -> RunConfig:
-        """The preset as the data set has it, with further settings."""
-        return load_config("tuned", overrides=[*self.ground.settings, *settings])
+        return self.ground.config(*texts, *trial.user_attrs[SETTINGS])
 
     def run_of(self, config: RunConfig) -> Path:
         """Equal settings share a run, so that a trial that was cut goes on."""
@@ -69,7 +65,7 @@ def enqueue(search: Search, given: tuple[str, ...]) -> None:
     Raises:
         MfganError: An unknown setting, or a value out of range.
     """
-    point = point_of(search.config(*given))
+    point = point_of(search.ground.config(*given))
     search.study.enqueue_trial(point, user_attrs={SETTINGS: list(given), DRAWN: False})
 
 

@@ -2,13 +2,13 @@
 
 import json
 import shutil
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from command import run_module
 
 from bench.reproduce import data as grounds
 from bench.reproduce.data import Data, Ground, ground
@@ -22,7 +22,6 @@ from mfgan.evaluation.significance import randomisation_test
 from mfgan.report.standing import standing
 from mfgan.training import Run
 
-ROOT = Path(__file__).parents[2]
 SMALL = (
     "generator.hidden_dim=8",
     "generator.num_blocks=1",
@@ -221,15 +220,7 @@ def test_a_folder_of_ones_own(out, tmp_path):
     assert set(rows) == {"head", *(ROWS[row].title for row in ("popularity", "control", "tuned"))}
 
 
-def command(*arguments, status=0):
-    run = subprocess.run(
-        [sys.executable, "-m", "bench.reproduce", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert run.returncode == status, run.stderr
-    return run
+command = partial(run_module, "bench.reproduce")
 
 
 def metrics_in(path):

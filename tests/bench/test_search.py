@@ -1,12 +1,11 @@
 """The search: what a trial tries, what it leaves behind, and how a cut one goes on."""
 
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import optuna
 import pytest
+from command import run_module
 
 from bench.reproduce.data import Ground
 from bench.search.space import SPACE, point_of
@@ -19,7 +18,6 @@ from mfgan.errors import MfganError
 from mfgan.files import exclusive
 from mfgan.training.log import read_rows
 
-ROOT = Path(__file__).parents[2]
 SMALL = (
     "generator.hidden_dim=8",
     "generator.num_blocks=1",
@@ -115,33 +113,30 @@ def test_an_unknown_setting_is_named(search):
         enqueue(search, ("generator.nrom=rms",))
 
 
-def command(*arguments, status=0):
-    run = subprocess.run(
-        [sys.executable, "-m", "bench.search", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert run.returncode == status, run.stderr
-    return run.stdout if status == 0 else run.stderr
+command = partial(run_module, "bench.search")
 
 
 @pytest.mark.slow
 def test_a_folder_of_ones_own_is_searched_and_no_other_of_its_name(dataset, tmp_path):
     point = " ".join([*SMALL, "generator.norm=rms"])
     given = ("--data", dataset, "--out", tmp_path)
-    shown = command("run", *given, "--try", point, "--trials", 1)
+    shown = command("run", *given, "--try", point, "--trials", 1).stdout
     assert "| 2 |" in shown.splitlines()[-1]
-    assert command("table", *given) == shown
+    assert command("table", *given).stdout == shown
     other = tmp_path / "other" / dataset.name
     (tmp_path / "log.txt").write_text("\n".join(f"{user} 1 2 3 4 5 6" for user in range(1, 9)))
     prepare(tmp_path / "log.txt", other, format="sequences", k_core=1)
-    told = command("table", "--data", other, "--out", tmp_path, status=1)
+    told = command("table", "--data", other, "--out", tmp_path, status=1).stderr
     assert "was other data; choose another --out" in told
 
 
-def test_a_mistake_in_what_is_set_shows_before_a_trial(dataset, tmp_path):
+def test_a_mistake_in_any_setting_leaves_no_study(dataset, tmp_path):
     given = ("run", "--data", dataset, "--out", tmp_path / "out")
-    told = command(*given, "--set", "generator.nrom=rms", status=1)
-    assert told.startswith("error: ")
-    assert "generator.nrom" in told
+    for words in (
+        ["--set", "generator.nrom=rms"],
+        ["--try", "seed=1", "--try", "generator.nrom=1"],
+    ):
+        told = command(*given, *words, status=1).stderr
+        assert told.startswith("error: ")
+        assert "generator.nrom" in told
+    assert not (tmp_path / "out").exists()
