@@ -157,6 +157,23 @@ inline void check_saved_results(const char* op, const Tensor& grad_out, const Te
   check_same_device(op, "lse", lse, q);
 }
 
+// Bounds of ragged rows are read as addresses: one that does not rise would reach foreign memory.
+template <typename T>
+void check_rising(const char* op, const char* name, const T* bounds, int64_t count,
+                  int64_t total) {
+  bool rises = bounds[0] == 0 && bounds[count] == total;
+  for (int64_t i = 0; i < count; ++i) rises = rises && bounds[i] <= bounds[i + 1];
+  MFGAN_CHECK(rises, op, ": ", name, " must rise from 0 to ", total);
+}
+
+template <typename T>
+void check_between(const char* op, const char* name, const T* values, int64_t count, int64_t low,
+                   int64_t high) {
+  for (int64_t i = 0; i < count; ++i)
+    MFGAN_CHECK(values[i] >= low && values[i] <= high, op, ": ", name, " must be from ", low,
+                " to ", high, ", got ", values[i]);
+}
+
 // What the bounds say, read where they lie in host memory.
 inline void check_session_bounds(const char* op, const int32_t* bounds, int64_t num_sessions,
                                  int64_t total_tokens, int64_t max_seqlen) {

@@ -67,6 +67,13 @@ MFGAN_OPS(MFGAN_NAMESPACE, m) {
       "hide_seen(Tensor(a!) scores, Tensor tokens, Tensor kept, Tensor items, Tensor cu_seqlens, "
       "Tensor earlier, Tensor earlier_offsets, float value) -> ()");
 
+  // Sums (num_positions, num_candidates, 9) of the entries [history item, candidate] of a matrix by
+  // rows, offsets (num_items + 2,), columns and values (n,), over spans of the distance from the
+  // history's end: 0, 1, 2, 3, 4-7, 8-15, 16-31, 32-63, and beyond.
+  m.def(
+      "relation_sums(Tensor offsets, Tensor columns, Tensor values, Tensor items, "
+      "Tensor cu_seqlens, Tensor positions, Tensor candidates, int max_history) -> Tensor");
+
   // Logits (num_positions, num_candidates, num_factors) of candidates after prefixes of packed
   // sessions; backward gives the gradients of the floating tensors, in their order. `allow_tf32` as
   // above.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench.reproduce.data import COMMON, Ground
+from mfgan.config import RELATIONS
 from mfgan.errors import MfganError, nearest
 
 # Scored without a stage of its own.
@@ -25,6 +26,7 @@ class Row:
         preset: Settings to start from.
         settings: Overrides.
         against: The row that it is tested against.
+        relations: Those that judge beside the factors.
     """
 
     title: str
@@ -35,11 +37,14 @@ class Row:
     preset: str = "tuned"
     settings: tuple[str, ...] = ()
     against: str = "control"
+    relations: tuple[str, ...] = ()
 
 
 # Here factors learn by their sum alone. That each learns by itself as well, as in the preset,
 # corrects the ranking as well (docs/experiments.md).
 _TOGETHER = "pretrain_discriminator.own_weight=0"
+# Relations say much of what the generator says: beside one that is too sure of itself.
+_TEMPERED = ("pretrain_discriminator.tempered=true", "calibrate.only_sure=true")
 
 # What ablations change, and so are tested against.
 ABLATED = "with-discriminators"
@@ -130,6 +135,18 @@ def _ids_alone(row: Row) -> Row:
     )
 
 
+def _related(row: Row) -> Row:
+    return replace(
+        row,
+        title=f"{row.title}, relations judge too",
+        run=f"{row.run}-relations",
+        relations=RELATIONS,
+    )
+
+
+_WITH_RELATIONS = ("tuned", ABLATED)
+ROWS |= {f"{name}-relations": _related(ROWS[name]) for name in _WITH_RELATIONS}
+
 _WITHOUT_FACTORS = ("generator", "folds", "control", "tuned", "with-discriminators")
 ROWS |= {f"{name}-ids": _ids_alone(ROWS[name]) for name in _WITHOUT_FACTORS}
 # Ablations by name, ``kind:value``: one setting changed, from the same generator.
@@ -140,7 +157,11 @@ def settings_of(row: Row, ground: Ground) -> tuple[str, ...]:
     """What a row overrides of its preset on a data set; the published settings are those of none."""
     if row.preset != "tuned":
         return row.settings
-    return (_TOGETHER, _judged_by(ground.judges), *ground.settings, *row.settings)
+    settings = (_TOGETHER, _judged_by((*ground.judges, *row.relations)), *ground.settings)
+    if row.relations:
+        window = ground.config().generator.max_len
+        settings += (*_TEMPERED, f"discriminator.relation_history={window}")
+    return (*settings, *row.settings)
 
 
 def _judged_by(factors: Sequence[str]) -> str:
@@ -168,6 +189,15 @@ def find_row(name: str, factors: Sequence[str]) -> Row:
             )
         return ROWS[name]
     settings: tuple[str, ...]
+    if kind in ("only", "without") and value in RELATIONS:
+        left = tuple(relation for relation in RELATIONS if relation != value)
+        row = _ablation(f"MFGAN tuned, {kind} {value}", name.replace(":", "-"))
+        return replace(
+            row,
+            settings=(_judged_by([value]),) if kind == "only" else (),
+            relations=(value,) if kind == "only" else left,
+            against=f"{ABLATED}-relations",
+        )
     if kind in ("only", "without"):
         if value not in factors:
             known = ", ".join(factors)

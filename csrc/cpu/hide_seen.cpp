@@ -13,27 +13,12 @@ namespace {
 constexpr const char* kOp = "hide_seen";
 constexpr int64_t kRowsPerThread = 64;
 
-// Bounds of ragged arrays are read as addresses: one that does not rise would reach foreign memory.
-template <typename T>
-void check_rising(const char* name, const T* bounds, int64_t count, int64_t total) {
-  bool rises = bounds[0] == 0 && bounds[count] == total;
-  for (int64_t i = 0; i < count; ++i) rises = rises && bounds[i] <= bounds[i + 1];
-  MFGAN_CHECK(rises, kOp, ": ", name, " must rise from 0 to ", total);
-}
-
 void check_index(const char* name, const Tensor& x, int64_t size, const Tensor& like) {
   MFGAN_CHECK(x.dim() == 1 && (size < 0 || x.size(0) == size), kOp, ": ", name, " must be (",
               size < 0 ? "n" : std::to_string(size), ",), got ", shape_of(x));
   MFGAN_CHECK(x.scalar_type() == ScalarType::Long, kOp, ": ", name, " must be int64");
   MFGAN_CHECK(x.is_contiguous(), kOp, ": ", name, " must be contiguous");
   check_same_device(kOp, name, x, like);
-}
-
-void check_values(const char* name, const int64_t* values, int64_t count, int64_t low,
-                  int64_t high) {
-  for (int64_t i = 0; i < count; ++i)
-    MFGAN_CHECK(values[i] >= low && values[i] <= high, kOp, ": ", name, " must be from ", low,
-                " to ", high, ", got ", values[i]);
 }
 
 // Column c of the scores is item c + 1; item 0 is none.
@@ -79,12 +64,12 @@ void hide_seen(Tensor scores, Tensor tokens, Tensor kept, Tensor items, Tensor c
                   earlier_offsets.const_data_ptr<int64_t>()};
   const int64_t* token = tokens.const_data_ptr<int64_t>();
   const int64_t* keep = kept.const_data_ptr<int64_t>();
-  check_rising("cu_seqlens", seen.bounds, num_sessions, items.size(0));
-  check_rising("earlier_offsets", seen.earlier_bounds, num_sessions, earlier.size(0));
-  check_values("tokens", token, rows, 0, items.size(0) - 1);
-  check_values("kept", keep, rows, 0, columns);
-  check_values("items", seen.items, items.size(0), 0, columns);
-  check_values("earlier", seen.earlier, earlier.size(0), 0, columns);
+  check_rising(kOp, "cu_seqlens", seen.bounds, num_sessions, items.size(0));
+  check_rising(kOp, "earlier_offsets", seen.earlier_bounds, num_sessions, earlier.size(0));
+  check_between(kOp, "tokens", token, rows, 0, items.size(0) - 1);
+  check_between(kOp, "kept", keep, rows, 0, columns);
+  check_between(kOp, "items", seen.items, items.size(0), 0, columns);
+  check_between(kOp, "earlier", seen.earlier, earlier.size(0), 0, columns);
   const int64_t stride = scores.stride(0);
   with_element_type(scores.scalar_type(), [&](auto type) {
     using T = typename decltype(type)::type;

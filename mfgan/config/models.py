@@ -1,8 +1,11 @@
 """The settings of the models."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+RelationName = Literal["transition", "similarity"]
+RELATIONS: tuple[str, ...] = get_args(RelationName)
 
 
 class Section(BaseModel):
@@ -86,7 +89,12 @@ class DiscriminatorConfig(Section):
     """The factor-specific discriminators: one tower with a factor axis."""
 
     factors: tuple[str, ...] = Field(
-        default=(), description="factors that judge; none named: all there are"
+        default=(),
+        description="factors that judge, and the relations transition (what came straight after "
+        "what) and similarity (what goes with what); none named: all factors of the items",
+    )
+    relation_history: int = Field(
+        default=200, ge=1, description="history tokens that relations look back on"
     )
     hidden_dim: int = Field(default=50, ge=1)
     num_blocks: int = Field(default=1, ge=1)

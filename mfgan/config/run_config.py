@@ -6,7 +6,7 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import Field, model_validator
 
-from mfgan.config.models import DiscriminatorConfig, GeneratorConfig, Section
+from mfgan.config.models import RELATIONS, DiscriminatorConfig, GeneratorConfig, Section
 from mfgan.config.stages import (
     AdversarialConfig,
     CalibrateConfig,
@@ -63,6 +63,30 @@ class RunConfig(Section):
             raise ValueError(
                 "pretrain_generator.sparse_items must be false with generator.factors, got true; "
                 "generator.factors=[] leaves them out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _relations_are_of_others(self) -> "RunConfig":
+        judges = [name for name in self.discriminator.factors if name in RELATIONS]
+        if not judges:
+            return self
+        if self.cross_fit.folds < 2:
+            raise ValueError(
+                f"cross_fit.folds must be 2 or more with {judges[0]} in discriminator.factors, "
+                f"got {self.cross_fit.folds}: counts of a user's own session give her next item "
+                "away"
+            )
+        if self.adversarial.contexts != "ends" or self.adversarial.discriminator_epochs:
+            raise ValueError(
+                f"adversarial.contexts must be ends and adversarial.discriminator_epochs 0 with "
+                f"{judges[0]} in discriminator.factors, got {self.adversarial.contexts} and "
+                f"{self.adversarial.discriminator_epochs}"
+            )
+        if self.discriminator.relation_history > self.generator.max_len:
+            raise ValueError(
+                f"discriminator.relation_history must be at most generator.max_len "
+                f"{self.generator.max_len}, got {self.discriminator.relation_history}"
             )
         return self
 

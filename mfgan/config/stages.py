@@ -121,6 +121,11 @@ class PretrainDiscriminatorConfig(StageConfig):
         ge=0,
         description="of the softmax loss of the factors' sum: each learns what the others leave",
     )
+    tempered: bool = Field(
+        default=False,
+        description="learn beside the factors how sure the proposing generator should be, so that "
+        "what it is too sure of is not theirs to say",
+    )
     heldout_users: int = Field(
         default=2000, ge=1, description="users on whose validation items each factor is measured"
     )
@@ -208,6 +213,10 @@ class CalibrateConfig(Section):
     """Fits of what the discriminators say, on validation items."""
 
     users: int = Field(default=20_000, ge=0, description="drawn once; 0: all")
+    only_sure: bool = Field(
+        default=False,
+        description="leave factors that say no more than chance out of the ranking",
+    )
     top_k: int = Field(default=200, ge=2, description="the generator's best items are re-ranked")
 
 

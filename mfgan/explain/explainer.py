@@ -105,7 +105,7 @@ class Explainer:
         limits = self.recommender.run.config.calibrate
         self._top_k = limits.top_k if self._correction is None else self._correction.top_k
         self.judge = Judge(discriminators, correction=self._correction, device=device)
-        self._factors = [self.dataset.factor(name) for name in self.judge.factor_names]
+        self._factors = [self.dataset.factor(name) for name in discriminators.tower_names]
         self._combination = {
             "kind": discriminators.config.combination,
             "sharpness": discriminators.config.sharpness,
@@ -177,7 +177,7 @@ class Explainer:
         given = zip(sessions, best_of, self._proposals(sessions), strict=True)
         for session, best, proposals in given:
             judgements = self._recommended(session, best, proposals)
-            judged += describe(judgements, self.judge.factor_names, self._factors)
+            judged += self._described(judgements)
             parts += self._score_parts(best, judgements, proposals).rows()
         return table.with_columns(
             pl.Series(JUDGEMENT, [entry[JUDGEMENT] for entry in judged], pl.Float64),
@@ -236,5 +236,8 @@ class Explainer:
     def _entries(self, table: pl.DataFrame, judged: Judgements) -> list[dict[str, Any]]:
         if TIMESTAMP in table.columns:
             table = table.with_columns(pl.col(TIMESTAMP).dt.to_string("iso"))
-        described = describe(judged, self.judge.factor_names, self._factors)
+        described = self._described(judged)
         return [{**row, **found} for row, found in zip(table.to_dicts(), described, strict=True)]
+
+    def _described(self, judged: Judgements) -> list[dict[str, Any]]:
+        return describe(judged, self.judge.factor_names, self._factors, self.dataset.item_titles)

@@ -175,7 +175,12 @@ def _agreement(claim: str, measured: str, values: Floats, seed: int) -> Agreemen
 def _dealt_anew(discriminators: Discriminators, rng: np.random.Generator) -> Discriminators:
     """The same discriminators, with each factor's values dealt out anew among the items."""
     judge = deepcopy(discriminators)
-    rows = judge.embedding.num_rows
-    owners = np.stack([dealt_items(rows, rng) for _ in range(judge.num_factors)])
-    judge.embedding = DealtAnew(judge.embedding, owners)  # type: ignore[assignment]
+    if judge.num_towers:
+        rows = judge.embedding.num_rows
+        owners = np.stack([dealt_items(rows, rng) for _ in range(judge.num_towers)])
+        judge.embedding = DealtAnew(judge.embedding, owners)  # type: ignore[assignment]
+    if judge.relations is not None:
+        rows = judge.relations.num_items + 1
+        owners = np.stack([dealt_items(rows, rng) for _ in judge.relations.names])
+        judge.relations.dealt(torch.from_numpy(owners))
     return judge

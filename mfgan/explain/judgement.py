@@ -35,6 +35,8 @@ class Judgements:
         contributions: ``(n, num_factors)`` float32, what each factor adds to the item's score in
             the corrected ranking, beyond what it adds to any candidate's; None where the run is
             not calibrated, and of a history.
+        sources: ``(n, num_relations)`` int64 item_idx, what of the history says most for the item
+            by each relation, 0 for nothing.
     """
 
     items: npt.NDArray[np.int64]
@@ -42,6 +44,7 @@ class Judgements:
     probabilities: Floats
     weights: Floats
     contributions: Floats | None = None
+    sources: npt.NDArray[np.int64] | None = None
 
     @property
     def combined(self) -> Floats:
@@ -121,14 +124,16 @@ class Judge:
         candidates: npt.NDArray[np.int64],
     ) -> Judgements:
         batch = JaggedBatch.from_sequences([items], max_len=max(1, len(items))).to(self._device)
-        parts = [
-            self._discriminators(
-                batch,
-                torch.from_numpy(places[start : start + _JUDGED_AT_ONCE]).to(self._device),
-                torch.from_numpy(candidates[start : start + _JUDGED_AT_ONCE]).to(self._device),
-            ).flatten(0, 1)
-            for start in range(0, len(places), _JUDGED_AT_ONCE)
-        ]
+        relations = self._discriminators.relations
+        parts, sources = [], []
+        for start in range(0, len(places), _JUDGED_AT_ONCE):
+            here = slice(start, start + _JUDGED_AT_ONCE)
+            position = torch.from_numpy(places[here]).to(self._device)
+            judged = torch.from_numpy(candidates[here]).to(self._device)
+            parts.append(self._discriminators(batch, position, judged).flatten(0, 1))
+            if relations is not None:
+                strongest = relations.strongest(batch, position, judged)
+                sources.append(strongest.flatten(0, 1).cpu().numpy())
         empty = torch.zeros(0, len(self.factor_names), device=self._device)
         logits: Tensor = torch.cat([empty, *parts])
         weights, chances = weights_and_chances(logits, self._discriminators, self._correction)
@@ -137,15 +142,12 @@ class Judge:
             logits=logits.cpu().numpy(),
             probabilities=chances.cpu().numpy(),
             weights=weights.cpu().numpy(),
+            sources=np.concatenate(sources) if sources else None,
         )
 
 
-def value_labels(factors: Sequence[Factor], item: int) -> list[str]:
-    """What each factor calls an item's value; a vector has no name, so it is an empty string."""
-    return [_value_label(factor, item) for factor in factors]
-
-
 def _value_label(factor: Factor, item: int) -> str:
+    """What a factor calls an item's value; a vector has no name, so it is an empty string."""
     if factor.kind == "dense":
         return ""
     if factor.offsets is None:
@@ -155,18 +157,34 @@ def _value_label(factor: Factor, item: int) -> str:
 
 
 def describe(
-    judgements: Judgements, names: Sequence[str], factors: Sequence[Factor]
+    judgements: Judgements,
+    names: Sequence[str],
+    factors: Sequence[Factor],
+    titles: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """The judgements ready for JSON: one mapping an item with ``judgement``, ``leading``, and
-    ``factors``, a list of ``factor, value, logit, probability, weight, share``, and where there is
-    one ``contribution``."""
+    """The judgements ready for JSON.
+
+    Args:
+        judgements: Of some items.
+        names: The factors, then the relations.
+        factors: The factors alone.
+        titles: Of the items, by item_idx.
+
+    Returns:
+        One mapping an item with ``judgement``, ``leading``, and ``factors``, a list of ``factor,
+        value, logit, probability, weight, share``, and where there is one ``contribution``. The
+        value of a relation is the title of what in the history says most for the item.
+    """
     rows = []
     combined, shares, leading = judgements.combined, judgements.shares, judgements.leading
-    added = judgements.contributions
+    added, sources = judgements.contributions, judgements.sources
     for row, item in enumerate(judgements.items.tolist()):
+        values = [_value_label(factor, item) for factor in factors]
+        related = [0] * (len(names) - len(factors)) if sources is None else sources[row].tolist()
+        values += [titles[source] if source else "" for source in related]
         columns = zip(
             names,
-            value_labels(factors, item),
+            values,
             judgements.logits[row].tolist(),
             judgements.probabilities[row].tolist(),
             judgements.weights[row].tolist(),

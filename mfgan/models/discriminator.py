@@ -1,45 +1,28 @@
-"""Factor-specific discriminators: one tower with a factor axis, read out at the candidate.
-
-A judgement looks at the history up to a position and at one candidate. Keys and values of the
-history do not depend on the candidate, and with distances counted backwards from the candidate they
-do not depend on the position either: they are made once an item, and ``factor_score`` gathers them.
-"""
+"""All discriminators: a tower for each factor, a sum over the history for each relation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from mfgan.config import RELATIONS
 from mfgan.errors import MfganError
-from mfgan.models import fixed
 from mfgan.models.combination import combine
-from mfgan.models.expanded import expanded_score
-from mfgan.models.factor_block import FactorBlock
-from mfgan.models.factor_embedding import FactorEmbedding, factor_rngs, named_factors
-from mfgan.ops import dropout_residual, factor_score
+from mfgan.models.factor_embedding import named_factors
+from mfgan.models.factor_towers import FactorTowers
+from mfgan.models.relation_judges import RelationJudges
 
 if TYPE_CHECKING:
     from mfgan.config import DiscriminatorConfig
     from mfgan.data.batch import JaggedBatch
     from mfgan.data.factors import Factor
 
-_SCORE_SITES = 3  # places at which `factor_score` draws; the item vectors' dropout is the next
+_RELATIONS = "relations."
 
 
-@dataclass(frozen=True)
-class ItemTables:
-    """What the first block needs of each item, ``(num_factors, num_rows, hidden_dim)`` each."""
-
-    query: Tensor
-    key: Tensor
-    value: Tensor
-    residual: Tensor
-
-
-class Discriminators(nn.Module):
-    """All factors' discriminators.
+class Discriminators(FactorTowers):
+    """All factors' and relations' discriminators, the relations' behind the factors'.
 
     Args:
         config: Sizes and dropout.
@@ -53,33 +36,24 @@ class Discriminators(nn.Module):
     def __init__(
         self, config: "DiscriminatorConfig", factors: "Sequence[Factor]", *, seed: int = 0
     ) -> None:
-        super().__init__()
-        chosen = choose_factors(config, factors)
-        count, width = len(chosen), config.hidden_dim
-        self.config = config
-        self.factor_names = tuple(factor.name for factor in chosen)
-        self.embedding = FactorEmbedding(chosen, width, init_scale=width**-0.5)
-        self.distance = nn.Parameter(torch.zeros(count, config.max_history + 1, width))
-        ff_dim = max(1, round(config.ff_multiple * width))
-        self.blocks = nn.ModuleList(
-            FactorBlock(1 if config.shared else count, width, ff_dim)
-            for _ in range(config.num_blocks)
+        names = judge_names(config, [factor.name for factor in factors])
+        own = {factor.name for factor in factors}
+        towers = [name for name in names if name in own or name not in RELATIONS]
+        super().__init__(config, named_factors("discriminators", towers, factors), seed=seed)
+        relations = names[len(towers) :]
+        self.relations = (
+            RelationJudges(relations, factors[0].num_items, config.relation_history)
+            if relations
+            else None
         )
-        self.head_weight = nn.Parameter(torch.zeros(count, width))
-        self.head_bias = nn.Parameter(torch.zeros(count))
+        self.factor_names = names
         learned = config.combination == "learned"
-        self.mixture = nn.Parameter(torch.zeros(count)) if learned else None
-        self._reset_parameters(seed)
+        self.mixture = nn.Parameter(torch.zeros(len(names))) if learned else None
 
     @property
     def num_factors(self) -> int:
         """How many discriminators there are."""
         return len(self.factor_names)
-
-    @property
-    def _stack(self) -> list[FactorBlock]:
-        blocks = cast("list[FactorBlock]", list(self.blocks))
-        return [block.of_every_factor(self.num_factors) for block in blocks]
 
     def forward(
         self,
@@ -95,7 +69,8 @@ class Discriminators(nn.Module):
         Args:
             batch: The sessions.
             positions: ``(num_positions,)`` int64 token index in the batch; a judgement's history is
-                the session's tokens up to and including it, the last ``max_history`` of them.
+                the session's tokens up to and including it, the last ``max_history`` of them, and
+                of relations the last ``relation_history``.
             candidates: ``(num_positions, num_candidates)`` int64 item_idx.
             rng: ``(2,)`` int64 seed and step of the dropout; None for none.
             site: The first place of this call that draws.
@@ -103,67 +78,12 @@ class Discriminators(nn.Module):
         Returns:
             ``(num_positions, num_candidates, num_factors)`` logits of "the real next item".
         """
-        rows, history_rows, candidate_rows = self._rows(batch.items, candidates)
-        vectors = self._item_vectors(rows, rng, site + _SCORE_SITES)
-        if len(self.blocks) > 1:
-            return self.score_expanded(
-                vectors, batch, positions, history_rows, candidate_rows, rng=rng, site=site
-            )
-        block = self._stack[0]
-        tables = self._tables(vectors)
-        return factor_score(
-            tables.query,
-            tables.key,
-            tables.value,
-            tables.residual,
-            self.distance @ block.key_weight.mT,
-            self.distance @ block.value_weight.mT,
-            block.out_weight,
-            block.ff1_weight,
-            block.ff1_bias,
-            block.ff2_weight,
-            block.ff2_bias,
-            self.head_weight,
-            self.head_bias,
-            history_rows,
-            candidate_rows,
-            positions,
-            batch.cu_seqlens,
-            self.config.max_history,
-            num_heads=self.config.num_heads,
-            dropout_p=self.config.dropout,
-            rng=rng,
-            site=site,
-        )
-
-    def score_expanded(
-        self,
-        vectors: Tensor,
-        batch: "JaggedBatch",
-        positions: Tensor,
-        history_rows: Tensor,
-        candidate_rows: Tensor,
-        *,
-        rng: Tensor | None = None,
-        site: int = 0,
-    ) -> Tensor:
-        """The same judgements with every (position, candidate) written out as a sequence."""
-        lengths = (batch.positions[positions] + 1).clamp(max=self.config.max_history)
-        return expanded_score(
-            vectors,
-            self.distance,
-            self._stack,
-            self.head_weight,
-            self.head_bias,
-            history_rows,
-            candidate_rows,
-            positions,
-            lengths,
-            num_heads=self.config.num_heads,
-            dropout_p=self.config.dropout,
-            rng=rng,
-            site=site,
-        )
+        parts = []
+        if self.num_towers:
+            parts.append(self.score(batch, positions, candidates, rng=rng, site=site))
+        if self.relations is not None:
+            parts.append(self.relations(batch, positions, candidates))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
     def combine(self, logits: Tensor) -> Tensor:
         """The factors' common judgement ``Q``, as the configuration combines them.
@@ -178,14 +98,22 @@ class Discriminators(nn.Module):
 
     def head_penalty(self) -> Tensor:
         """``(num_factors,)`` half the squared length of each head, for its L2 penalty."""
-        return 0.5 * self.head_weight.square().sum(dim=1)
+        penalty = 0.5 * self.head_weight.square().sum(dim=1)
+        if self.relations is None:
+            return penalty
+        return torch.cat([penalty, 0.5 * self.relations.weight.square().sum(dim=1)])
 
     def factor_slices(self, factor: int) -> dict[str, slice]:
         """Which rows of each parameter are one factor's own; what factors share is nobody's."""
+        names = [name for name, _ in self.named_parameters() if name != "mixture"]
+        if factor >= self.num_towers:
+            row = slice(factor - self.num_towers, factor - self.num_towers + 1)
+            return {name: row for name in names if name.startswith(_RELATIONS)}
         rows = {
             name: slice(factor, factor + 1)
-            for name, _ in self.named_parameters()
-            if name != "mixture" and not (self.config.shared and name.startswith("blocks."))
+            for name in names
+            if not name.startswith(_RELATIONS)
+            and not (self.config.shared and name.startswith("blocks."))
         }
         own = {f"embedding.{name}": part for name, part in self.embedding.slices(factor).items()}
         return {**rows, **own}
@@ -197,66 +125,24 @@ class Discriminators(nn.Module):
             for name, rows in self.factor_slices(factor).items():
                 parameters[name][rows] = state[name][rows]
 
-    def _item_vectors(self, rows: Tensor | None, rng: Tensor | None, site: int) -> Tensor:
-        vectors: Tensor = self.embedding(rows)
-        if rng is None or self.config.dropout == 0:
-            return vectors
-        # One mask an item and step, shared by all its places: the tables stay shared too.
-        return dropout_residual(vectors, None, dropout_p=self.config.dropout, rng=rng, site=site)
-
-    def _tables(self, vectors: Tensor) -> ItemTables:
-        block = self._stack[0]
-        placed = vectors + self.distance[:, :1]
-        return ItemTables(
-            query=torch.baddbmm(block.query_bias.unsqueeze(1), placed, block.query_weight.mT),
-            key=vectors @ block.key_weight.mT,
-            value=vectors @ block.value_weight.mT,
-            residual=placed + block.out_bias.unsqueeze(1),
-        )
-
-    def _rows(self, items: Tensor, candidates: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        """The items in play as table rows: all of the catalogue, or the distinct ones.
-
-        Where sizes are fixed, there are as many rows as tokens and candidates; item 0 fills them.
-        """
-        catalogue, most = self.embedding.num_rows, items.numel() + candidates.numel()
-        if catalogue <= most:
-            return None, items, candidates
-        in_play = torch.zeros(catalogue, dtype=torch.bool, device=items.device)
-        in_play[items] = True
-        in_play[candidates.flatten()] = True
-        places = in_play.cumsum(0) - 1
-        if fixed.fixed_sizes(items.device):
-            # Items that are not in play all go to a last row, which is dropped.
-            rows = items.new_zeros(most + 1)
-            rows.scatter_(
-                0, torch.where(in_play, places, most), torch.arange(catalogue, device=items.device)
-            )
-            return rows[:most], places[items], places[candidates]
-        return in_play.nonzero().squeeze(1), places[items], places[candidates]
-
-    def _reset_parameters(self, seed: int) -> None:
-        rngs = factor_rngs(self.factor_names, seed)
-        self.embedding.reset_parameters(rngs)
-        width = self.config.hidden_dim
-        with torch.no_grad():
-            for factor, rng in enumerate(rngs):
-                self.distance[factor].normal_(0.0, width**-0.5, generator=rng)
-                for parameter in self.blocks.parameters():
-                    if parameter.dim() == 3 and factor < len(parameter):
-                        spread = (2.0 / sum(parameter.shape[1:])) ** 0.5
-                        parameter[factor].normal_(0.0, spread, generator=rng)
-                # Small, so that every judgement starts near the toss of a coin.
-                self.head_weight[factor].normal_(0.0, 0.02, generator=rng)
+    def make_room(self, tensors: Mapping[str, Tensor]) -> None:
+        """Size what was counted as a checkpoint has it, before that is loaded."""
+        if self.relations is not None:
+            self.relations.make_room(tensors, _RELATIONS)
 
 
-def choose_factors(config: "DiscriminatorConfig", factors: "Sequence[Factor]") -> "list[Factor]":
-    """The factors that the configuration names, in its order; all of them where it names none.
+def judge_names(config: "DiscriminatorConfig", factors: Sequence[str]) -> tuple[str, ...]:
+    """Who judges, in the order of the factor axis: factors, then relations.
+
+    Args:
+        config: Names them; where it names none, all factors judge.
+        factors: Names of the factors there are. One that is called as a relation is comes first.
 
     Raises:
-        MfganError: A name that is not among ``factors``, or nothing to choose from.
+        MfganError: Neither names any.
     """
-    names = config.factors or tuple(factor.name for factor in factors)
+    names = config.factors or tuple(factors)
     if not names:
         raise MfganError("discriminators: at least one factor must be there, got none")
-    return named_factors("discriminators", names, factors)
+    is_relation = {name: name in RELATIONS and name not in factors for name in names}
+    return tuple(sorted(names, key=is_relation.__getitem__))

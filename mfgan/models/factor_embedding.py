@@ -42,7 +42,7 @@ class FactorEmbedding(nn.Module):
         super().__init__()
         tabled = [factor for factor in factors if factor.kind != "dense"]
         dense = [factor for factor in factors if factor.kind == "dense"]
-        self.num_rows = _num_rows(factors[0])
+        self.num_rows = _num_rows(factors[0]) if factors else 0
         self._num_tabled = len(tabled)
         self._value_bounds = [0, *accumulate(factor.num_values for factor in tabled)]
         self._dense_bounds = [0, *accumulate(factor.num_values for factor in dense)]

@@ -7,6 +7,7 @@ from mfgan.ops.dense import dense
 from mfgan.ops.dropout import dropout_residual
 from mfgan.ops.factor_score import factor_score
 from mfgan.ops.hide_seen import hide_seen
+from mfgan.ops.relation_sums import relation_sums
 
 __all__ = [
     "causal_convolution",
@@ -15,5 +16,6 @@ __all__ = [
     "dropout_residual",
     "factor_score",
     "hide_seen",
+    "relation_sums",
     "varlen_attention",
 ]

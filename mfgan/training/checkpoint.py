@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mfgan.errors import MfganError
 from mfgan.files import atomic_directory, read_json, write_json
+from mfgan.models.discriminator import Discriminators
 from mfgan.training.optimizer import Optimizer
 
 _STATE = "state.json"
@@ -200,6 +201,8 @@ def load_model(path: Path, name: str, model: nn.Module) -> None:
         MfganError: They are missing, damaged or of another shape.
     """
     tensors = _read_tensors(path / f"{name}.safetensors")
+    if isinstance(model, Discriminators):
+        model.make_room(tensors)
     own = model.state_dict()
     wrong = [key for key in own if key not in tensors or tensors[key].shape != own[key].shape]
     wrong += [key for key in tensors if key not in own]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mfgan.models.combination import combine
@@ -18,8 +18,30 @@ SUM_AUC = "AUC (sum)"  # a figure of ``measure``
 _CALIBRATION_BINS = 15
 
 
+class Temper(nn.Module):
+    """How much surer of itself the generator should be, beside each factor and beside their sum.
+
+    What a generator is too sure of is no factor's to say: a judge that has to say it learns the
+    opposite of what it would, where its factor says the same as the generator. So while judges
+    learn, ``t log G`` is added to what they say, and ``t`` is learned with them.
+
+    Args:
+        num_factors: How many judge.
+    """
+
+    def __init__(self, num_factors: int) -> None:
+        super().__init__()
+        self.factors = nn.Parameter(torch.zeros(num_factors))
+        self.sum = nn.Parameter(torch.zeros(()))
+
+
 def judging_loss(
-    discriminators: Discriminators, logits: Tensor, settings: "PretrainDiscriminatorConfig"
+    discriminators: Discriminators,
+    logits: Tensor,
+    settings: "PretrainDiscriminatorConfig",
+    *,
+    temper: Temper | None = None,
+    proposed: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """What the discriminators lose on trials, summed over factors.
 
@@ -27,12 +49,15 @@ def judging_loss(
         discriminators: Whose logits these are.
         logits: ``(num_positions, 1 + num_candidates, num_factors)``, the real item's first.
         settings: Weights of the terms.
+        temper: Learned with them, where ``settings.tempered``.
+        proposed: ``(num_positions, 1 + num_candidates)``, what it tempers: the proposer's logits.
 
     Returns:
         The loss, and detached figures of each factor: ``loss/<factor>``, ``accuracy/<factor>``
         (real and drawn items weigh the same) and ``AUC/<factor>`` (of pairs at one position).
     """
-    real, drawn = logits[:, :1], logits[:, 1:]
+    judged, together = tempered(logits, temper, proposed)
+    real, drawn = judged[:, :1], judged[:, 1:]
     real_loss = F.softplus(-real) + settings.label_smoothing * real
     drawn_loss = F.softplus(drawn)
     if settings.balanced:
@@ -43,20 +68,42 @@ def judging_loss(
         settings.own_weight * losses.sum() + settings.head_l2 * discriminators.head_penalty().sum()
     )
     if settings.ranking_weight:
-        ranking = (logits.logsumexp(1) - logits[:, 0]).mean(0)
+        ranking = (judged.logsumexp(1) - judged[:, 0]).mean(0)
         loss = loss + settings.ranking_weight * ranking.sum()
     if settings.joint_weight:
         # Candidates come from the generator, so that log G cancels out of the softmax of
         # log G + sum_j y_j over them: what is left is the sum.
-        together = logits.sum(-1)
         joint = (together.logsumexp(1) - together[:, 0]).mean()
         loss = loss + settings.joint_weight * joint
     if discriminators.mixture is not None:
         loss = loss + _mixture_loss(discriminators, logits)
     with torch.no_grad():
-        accuracy = 0.5 * ((real > 0).float().mean((0, 1)) + (drawn < 0).float().mean((0, 1)))
+        accuracy = 0.5 * (
+            (logits[:, :1] > 0).float().mean((0, 1)) + (logits[:, 1:] < 0).float().mean((0, 1))
+        )
         figures = {"loss": losses.detach(), "accuracy": accuracy, "AUC": pair_auc(logits).mean(0)}
     return loss, by_factor(figures, discriminators.factor_names)
+
+
+def tempered(
+    logits: Tensor, temper: Temper | None, proposed: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """What factors, and their sum, say beside a tempered generator.
+
+    Args:
+        logits: ``(num_positions, n, num_factors)``.
+        temper: None leaves the generator as it is.
+        proposed: ``(num_positions, n)``, the generator's logits of the same items.
+
+    Returns:
+        ``(num_positions, n, num_factors)`` and ``(num_positions, n)``.
+    """
+    together = logits.sum(-1)
+    if temper is None or proposed is None:
+        return logits, together
+    # A position's mean is nobody's to tell: its level would be learned as a bias.
+    sure = proposed - proposed.mean(1, keepdim=True)
+    return logits + sure.unsqueeze(-1) * temper.factors, together + sure * temper.sum
 
 
 def pair_auc(logits: Tensor) -> Tensor:
@@ -81,12 +128,15 @@ def by_factor(figures: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, 
     }
 
 
-def measure(discriminators: Discriminators, trials: "Iterator[Trials]") -> dict[str, float]:
+def measure(
+    discriminators: Discriminators, trials: "Iterator[Trials]", *, temper: Temper | None = None
+) -> dict[str, float]:
     """How well each factor tells real items from drawn ones, and how far its word can be taken.
 
     Args:
         discriminators: Who judges; without dropout.
         trials: What about.
+        temper: What was learned beside them; pairs are then told beside a tempered generator.
 
     Returns:
         For each factor ``AUC/<factor>`` of pairs, ``accuracy/<factor>`` and
@@ -95,17 +145,19 @@ def measure(discriminators: Discriminators, trials: "Iterator[Trials]") -> dict[
         ``AUC (sum)`` of the sum of their logits.
     """
     with torch.no_grad():
-        logits = torch.cat([discriminators(t.batch, t.positions, t.items) for t in trials])
+        found = [(discriminators(t.batch, t.positions, t.items), t.logits) for t in trials]
+        logits = torch.cat([judged for judged, _ in found])
         combined = discriminators.combine(logits).unsqueeze(-1)
+        judged, together = tempered(logits, temper, torch.cat([given for _, given in found]))
         accuracy = 0.5 * (
             (logits[:, :1] > 0).float().mean((0, 1)) + (logits[:, 1:] < 0).float().mean((0, 1))
         )
         errors = torch.stack([calibration_error(y) for y in logits.unbind(-1)])
-    figures = {"AUC": pair_auc(logits).mean(0), "accuracy": accuracy, "calibration": errors}
+    figures = {"AUC": pair_auc(judged).mean(0), "accuracy": accuracy, "calibration": errors}
     named = by_factor(figures, discriminators.factor_names)
     values = {name: float(value) for name, value in named.items()}
-    together = pair_auc(logits.sum(-1, keepdim=True)).mean()
-    return {"AUC": float(pair_auc(combined).mean()), SUM_AUC: float(together), **values}
+    of_sum = float(pair_auc(together.unsqueeze(-1)).mean())
+    return {"AUC": float(pair_auc(combined).mean()), SUM_AUC: of_sum, **values}
 
 
 def calibration_error(logits: Tensor) -> Tensor:

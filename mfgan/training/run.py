@@ -13,6 +13,7 @@ from mfgan.data.dataset import PreparedDataset
 from mfgan.errors import MfganError, nearest
 from mfgan.files import atomic_file, read_json, write_json
 from mfgan.models.correction import CALIBRATION_FILE, Correction
+from mfgan.models.discriminator import judge_names
 from mfgan.training.checkpoint import CheckpointStore, load_model
 from mfgan.training.context import StageContext
 from mfgan.training.stages import CONTROL_STAGE, STAGE_NAMES
@@ -231,7 +232,7 @@ class Run:
         path = self.stage_directory("calibrate") / CALIBRATION_FILE
         if not self.has_finished("calibrate") or not path.exists():
             return None
-        names = self.config.discriminator.factors or tuple(self.dataset.factor_names)
+        names = judge_names(self.config.discriminator, self.dataset.factor_names)
         return Correction.from_dict(read_json(path), names, str(path))
 
     def _context(self) -> StageContext:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mfgan.data.batch import JaggedBatch
 from mfgan.data.batching import history_batches
@@ -29,12 +30,15 @@ class Trials:
         positions: ``(num_positions,)`` int64 token index of the history's end.
         items: ``(num_positions, 1 + num_candidates)`` int64 item_idx, the real one first.
         log_probs: ``(num_positions, num_candidates)``, the generator's of what was drawn.
+        logits: ``(num_positions, 1 + num_candidates)``, the generator's of all items here, without
+            a gradient.
     """
 
     batch: JaggedBatch
     positions: Tensor
     items: Tensor
     log_probs: Tensor
+    logits: Tensor
 
 
 def draw_trials(
@@ -102,7 +106,8 @@ def trials_at(
         seen=seen_by(generator, batch, positions),
     )
     items = torch.cat([real.unsqueeze(1), draw.items], 1)
-    return Trials(batch, positions, items, draw.log_probs)
+    rows = F.embedding(items, generator.item_table.detach())
+    return Trials(batch, positions, items, draw.log_probs, torch.einsum("pd,pcd->pc", hidden, rows))
 
 
 def heldout_trials(

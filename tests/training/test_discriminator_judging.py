@@ -250,7 +250,7 @@ def test_measuring_combines_the_factors():
         0
     ]
     items = torch.tensor([[1, 2, 3], [4, 5, 6]])
-    trials = Trials(batch, torch.tensor([0, 3]), items, torch.zeros(2, 2))
+    trials = Trials(batch, torch.tensor([0, 3]), items, torch.zeros(2, 2), torch.zeros(items.shape))
     figures = measure(model, iter([trials, trials]))
     with torch.no_grad():
         logits = model(batch, trials.positions, items)

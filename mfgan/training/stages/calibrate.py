@@ -12,7 +12,7 @@ from mfgan.models.correction import CALIBRATION_FILE, Correction, FactorCorrecti
 from mfgan.models.discriminator import Discriminators
 from mfgan.models.generator import Generator
 from mfgan.training.chance_fit import fit_chance, held_out_error
-from mfgan.training.choice_fit import fit_choice
+from mfgan.training.choice_fit import fit_choice, fit_sure_choice
 from mfgan.training.choices import choices, choosers
 from mfgan.training.judging import calibration_error
 from mfgan.training.stage import OneShotStage
@@ -41,7 +41,7 @@ class CalibrateStage(OneShotStage):
         generator, discriminators = context.generator(), context.discriminators()
         features, chosen = choices(generator, discriminators, dataset, users, settings.top_k)
         names = discriminators.factor_names
-        fit = fit_choice(features, chosen)
+        fit = (fit_sure_choice if settings.only_sure else fit_choice)(features, chosen)
         alone = fit_choice(features[..., :1], chosen)
         weights, errors = fit.relative(fit.weights), fit.relative(fit.errors)
         logits = self._trials(generator, discriminators, users)

@@ -16,7 +16,8 @@ from mfgan.models.discriminator import Discriminators
 from mfgan.training.candidates import choose_positions
 from mfgan.training.checkpoint import load_model
 from mfgan.training.context import StageContext
-from mfgan.training.judging import SUM_AUC, judging_loss, measure
+from mfgan.training.fold_relations import FoldedRelations
+from mfgan.training.judging import SUM_AUC, Temper, judging_loss, measure
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.stage import StepOutput, TrainingStage
 from mfgan.training.stages.cross_fit import fold_of_users
@@ -61,7 +62,8 @@ class PretrainDiscriminatorStage(TrainingStage):
     when the others are still learning. Where it is off, validation items are not looked at.
 
     With ``cross_fit.folds`` an epoch has the users of one fold, for whom the generator proposes
-    that was trained without them; ``epochs`` still counts passes over all users.
+    that was trained without them; ``epochs`` still counts passes over all users. Relations are then
+    those of the other folds' users: a user's own count would give her next item away.
 
     Args:
         context: The run's; its generator proposes the candidates and is not changed.
@@ -76,10 +78,6 @@ class PretrainDiscriminatorStage(TrainingStage):
         self.generator = context.generator()
         self.discriminators = context.discriminators()
         self.models = {"discriminators": self.discriminators}
-        self._best: BestFactors | None = None
-        if config.selection.enabled and not self._together:
-            self._best = BestFactors(self.discriminators)
-            self.models["best_factors"] = self._best
         self._proposers = [self.generator]
         parts: list[np.ndarray | None] = [None]
         if config.cross_fit.folds:
@@ -87,8 +85,19 @@ class PretrainDiscriminatorStage(TrainingStage):
             folds = fold_of_users(context)
             parts = [np.flatnonzero(folds == fold) for fold in range(config.cross_fit.folds)]
         self._batches = [self._batches_of(users) for users in parts]
+        self._relations = FoldedRelations(context, [part for part in parts if part is not None])
+        self._best: BestFactors | None = None
+        if config.selection.enabled and not self._together:
+            self._best = BestFactors(self.discriminators)  # with what was counted
+            self.models["best_factors"] = self._best
+        self._temper = None
+        learned = dict(self.discriminators.named_parameters())
+        if self._judging.tempered:
+            self._temper = Temper(self.discriminators.num_factors).to(context.device)
+            self.models["temper"] = self._temper
+            learned |= {f"temper.{name}": p for name, p in self._temper.named_parameters()}
         optimizer = Optimizer(
-            dict(self.discriminators.named_parameters()),
+            learned,
             self._judging.optimizer,
             total_steps=self.settings.epochs * sum(len(part.epoch(0)) for part in self._batches),
         )
@@ -156,11 +165,17 @@ class PretrainDiscriminatorStage(TrainingStage):
             self.context.config.sample,
             self.draws_at(_CANDIDATES, step),
         )
-        with self.autocast():
+        with self.autocast(), self._relations.without(epoch % len(self._batches)):
             logits = self.discriminators(
                 trials.batch, trials.positions, trials.items, rng=self.rng_at(step)
             )
-        loss, figures = judging_loss(self.discriminators, logits.float(), self._judging)
+        loss, figures = judging_loss(
+            self.discriminators,
+            logits.float(),
+            self._judging,
+            temper=self._temper,
+            proposed=trials.logits,
+        )
         return StepOutput(loss, tokens=batch.total_tokens, metrics=figures)
 
     def validate(self) -> dict[str, float]:
@@ -173,7 +188,7 @@ class PretrainDiscriminatorStage(TrainingStage):
             batch_size=_HELDOUT_BATCH,
             rng=self.draws_at(_HELDOUT, 1),
         )
-        figures = measure(self.discriminators, trials)
+        figures = measure(self.discriminators, trials, temper=self._temper)
         if self._best is not None:
             names = self.discriminators.factor_names
             self._best.offer(self.discriminators, [figures[f"AUC/{name}"] for name in names])

@@ -1,0 +1,133 @@
+"""Discriminators of relations: how well a candidate goes with what is in the history."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mfgan.ops import relation_sums
+from mfgan.ops.reference_relation_sums import SPANS, entries, session_starts
+from mfgan.ops.relation_sums import NUM_SPANS
+
+if TYPE_CHECKING:
+    from mfgan.data.batch import JaggedBatch
+    from mfgan.data.relations import Relation
+
+_PARTS = ("offsets", "columns", "values")
+
+
+class RelationJudges(nn.Module):
+    """For each relation ``R`` the logit ``b + sum_d w(d) R[s_d, i]`` of a candidate ``i``.
+
+    ``s_d`` is the history's item at distance ``d`` from its end; ``w`` has a weight for each of the
+    distances 0 to 3, 4-7, 8-15, 16-31, 32-63 and all beyond, and is learned as ``b`` is. ``R`` is
+    counted, kept with the weights, and empty before `take`.
+
+    Args:
+        names: The relations.
+        num_items: Items of the catalogue.
+        max_history: History tokens that are looked back on.
+    """
+
+    def __init__(self, names: Sequence[str], num_items: int, max_history: int) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        self.num_items, self.max_history = num_items, max_history
+        self.weight = nn.Parameter(torch.zeros(len(self.names), NUM_SPANS))
+        self.bias = nn.Parameter(torch.zeros(len(self.names)))
+        self._dealt: Tensor | None = None
+        nothing = (
+            torch.zeros(num_items + 2, dtype=torch.int64),
+            torch.zeros(0, dtype=torch.int32),
+            torch.zeros(0),
+        )
+        for name in self.names:
+            for part, values in zip(_PARTS, nothing, strict=True):
+                self.register_buffer(f"{name}_{part}", values.clone())
+
+    def table(self, name: str) -> tuple[Tensor, Tensor, Tensor]:
+        """A relation's offsets, columns and values."""
+        offsets, columns, values = (self.get_buffer(f"{name}_{part}") for part in _PARTS)
+        return offsets, columns, values.float()
+
+    def take(self, counts: "Mapping[str, Relation]") -> None:
+        """Judge by these counts from now on, which are moved to where the weights are."""
+        for name in self.names:
+            counted = counts[name]
+            arrays = (counted.offsets, counted.items, counted.values)
+            for part, array in zip(_PARTS, arrays, strict=True):
+                values = torch.from_numpy(np.ascontiguousarray(array)).to(self.bias.device)
+                setattr(self, f"{name}_{part}", values)
+
+    def make_room(self, tensors: Mapping[str, Tensor], prefix: str) -> None:
+        """Size the counts as those of a checkpoint, which are loaded next.
+
+        Args:
+            tensors: The checkpoint's, by name.
+            prefix: Of this module's names there.
+        """
+        for name in self.names:
+            for part in ("columns", "values"):
+                there, own = (
+                    tensors.get(f"{prefix}{name}_{part}"),
+                    self.get_buffer(f"{name}_{part}"),
+                )
+                if there is not None and there.dim() == 1:
+                    setattr(self, f"{name}_{part}", own.new_zeros(len(there)))
+
+    def dealt(self, owners: Tensor) -> None:
+        """From now on every item has the relations of another.
+
+        Args:
+            owners: ``(num_relations, num_items + 1)`` int64, whose.
+        """
+        self._dealt = owners
+
+    def strongest(self, batch: "JaggedBatch", positions: Tensor, candidates: Tensor) -> Tensor:
+        """Which item of the history says most for each candidate.
+
+        Args:
+            batch: The sessions.
+            positions: ``(num_positions,)`` int64 token index.
+            candidates: ``(num_positions, num_candidates)`` int64 item_idx.
+
+        Returns:
+            ``(num_positions, num_candidates, num_relations)`` int64 item_idx, 0 where none does.
+        """
+        reach = min(self.max_history, batch.max_seqlen)
+        steps = torch.arange(reach, device=candidates.device)
+        places = positions.unsqueeze(1) - steps
+        before = places < session_starts(batch.cu_seqlens, positions).unsqueeze(1)
+        had = batch.items[places.clamp_min(0)].masked_fill(before, 0)
+        spans = torch.bucketize(steps, steps.new_tensor(SPANS), right=True) - 1
+        found = []
+        for place, name in enumerate(self.names):
+            table = self.table(name)
+            if not len(table[2]):
+                found.append(torch.zeros_like(candidates))
+                continue
+            said = entries(*table, had, candidates) * self.weight[place][spans][:, None]
+            best, step = said.max(1)
+            found.append(had.gather(1, step).masked_fill(best <= 0, 0))
+        return torch.stack(found, -1)
+
+    def forward(self, batch: "JaggedBatch", positions: Tensor, candidates: Tensor) -> Tensor:
+        """As `Discriminators.forward`, ``(num_positions, num_candidates, num_relations)``."""
+        logits = []
+        for place, name in enumerate(self.names):
+            history, judged = batch.items, candidates
+            if self._dealt is not None:
+                history, judged = self._dealt[place][history], self._dealt[place][judged]
+            sums = relation_sums(
+                *self.table(name),
+                history,
+                batch.cu_seqlens,
+                batch.max_seqlen,
+                positions,
+                judged,
+                max_history=self.max_history,
+            )
+            logits.append((sums * self.weight[place]).sum(-1) + self.bias[place])
+        return torch.stack(logits, -1)

@@ -1,0 +1,79 @@
+"""``relation_sums`` in plain PyTorch: the contract, and what serves where there is no kernel."""
+
+import torch
+from torch import Tensor
+
+from mfgan.ops import checks
+
+_WHERE = "relation_sums"
+_AT_ONCE = 1 << 22  # pairs of history and candidate that are looked up together
+# The first distance of each sum.
+SPANS = (0, 1, 2, 3, 4, 8, 16, 32, 64)
+
+
+def relation_sums(
+    offsets: Tensor,
+    columns: Tensor,
+    values: Tensor,
+    items: Tensor,
+    cu_seqlens: Tensor,
+    max_seqlen: int,
+    positions: Tensor,
+    candidates: Tensor,
+    *,
+    max_history: int,
+) -> Tensor:
+    """See ``mfgan.ops.relation_sums``; nothing is read back from a GPU."""
+    num_rows = offsets.shape[0] - 1
+    checks.session_bounds(_WHERE, cu_seqlens, items.shape[0])
+    checks.below(_WHERE, "positions", positions, items.shape[0])
+    for name, tensor in (("items", items), ("candidates", candidates)):
+        checks.below(_WHERE, name, tensor, num_rows)
+    sums = values.new_zeros(*candidates.shape, len(SPANS))
+    if not values.numel() or not candidates.numel():
+        return sums
+    relation = (offsets, columns, values)
+    first = session_starts(cu_seqlens, positions)
+    reach = min(max_history, max_seqlen)
+    for place, start in enumerate(SPANS):
+        end = min(reach, SPANS[place + 1] if place + 1 < len(SPANS) else reach)
+        most = max(1, _AT_ONCE // candidates.shape[1])
+        for distance in range(start, end, most):
+            steps = torch.arange(distance, min(end, distance + most), device=values.device)
+            places = positions.unsqueeze(1) - steps
+            had = items[places.clamp_min(0)].masked_fill(places < first.unsqueeze(1), 0)
+            at_once = max(1, _AT_ONCE // (len(steps) * candidates.shape[1]))
+            for begin in range(0, len(positions), at_once):
+                part = slice(begin, begin + at_once)
+                sums[part, :, place] += entries(*relation, had[part], candidates[part]).sum(1)
+    return sums
+
+
+def session_starts(cu_seqlens: Tensor, positions: Tensor) -> Tensor:
+    """``(num_positions,)`` int64, the first token of each position's session."""
+    session = torch.searchsorted(cu_seqlens, positions.to(cu_seqlens.dtype), right=True) - 1
+    return cu_seqlens[session].long()
+
+
+def entries(
+    offsets: Tensor, columns: Tensor, values: Tensor, had: Tensor, candidates: Tensor
+) -> Tensor:
+    """Entries of the relation.
+
+    Args:
+        offsets: As ``relation_sums`` has it, and so the next two.
+        columns: At least one.
+        values: As many.
+        had: ``(n, num_had)`` int64 item_idx, the rows.
+        candidates: ``(n, num_candidates)`` int64 item_idx, the columns.
+
+    Returns:
+        ``(n, num_had, num_candidates)``, 0 for what is not there.
+    """
+    num_rows = offsets.shape[0] - 1
+    rows = torch.arange(num_rows, device=values.device)
+    owners = rows.repeat_interleave(offsets.diff(), output_size=values.shape[0])
+    keys = owners * num_rows + columns
+    wanted = had.unsqueeze(2) * num_rows + candidates.unsqueeze(1)
+    found = torch.searchsorted(keys, wanted).clamp_max(keys.shape[0] - 1)
+    return values[found].masked_fill(keys[found] != wanted, 0.0)
