@@ -43,8 +43,9 @@ class Row:
 # Here factors learn by their sum alone. That each learns by itself as well, as in the preset,
 # corrects the ranking as well (docs/experiments.md).
 _TOGETHER = "pretrain_discriminator.own_weight=0"
-# Relations say much of what the generator says: beside one that is too sure of itself.
+# Relations say much of what the generator says: they learn beside one that is too sure of itself.
 _TEMPERED = ("pretrain_discriminator.tempered=true", "calibrate.only_sure=true")
+_PLAIN = ("pretrain_discriminator.tempered=false", "calibrate.only_sure=false")
 
 # What ablations change, and so are tested against.
 ABLATED = "with-discriminators"
@@ -157,11 +158,9 @@ def settings_of(row: Row, ground: Ground) -> tuple[str, ...]:
     """What a row overrides of its preset on a data set; the published settings are those of none."""
     if row.preset != "tuned":
         return row.settings
-    settings = (_TOGETHER, _judged_by((*ground.judges, *row.relations)), *ground.settings)
-    if row.relations:
-        window = ground.config().generator.max_len
-        settings += (*_TEMPERED, f"discriminator.relation_history={window}")
-    return (*settings, *row.settings)
+    judged = _judged_by((*ground.judges, *row.relations))
+    how = _TEMPERED if row.relations else _PLAIN
+    return (_TOGETHER, judged, *ground.settings, *how, *row.settings)
 
 
 def _judged_by(factors: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
 """The settings of the models."""
 
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 RelationName = Literal["transition", "similarity"]
 RELATIONS: tuple[str, ...] = get_args(RelationName)
@@ -12,6 +12,16 @@ class Section(BaseModel):
     """A group of settings: frozen, and an unknown name in it is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _names_or_all(value: object) -> object:
+    names = isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+    if not names and value != "all":
+        raise ValueError(f"must be a list of names or all, got {value!r}")
+    return value
+
+
+NamesOrAll = Annotated[tuple[str, ...] | Literal["all"], BeforeValidator(_names_or_all)]
 
 
 class GeneratorConfig(Section):
@@ -54,7 +64,7 @@ class GeneratorConfig(Section):
         default=False, description="cosine logits: hidden states and items of length 1"
     )
     temperature: float = Field(default=1.0, gt=0, description="logits are divided by it")
-    factors: tuple[str, ...] | Literal["all"] = Field(
+    factors: NamesOrAll = Field(
         default=(),
         description="factors whose vectors are added to the item's own, where it is read and where "
         "it is ranked; none named: none, as published; all: every attribute of the item table that "
@@ -69,14 +79,6 @@ class GeneratorConfig(Section):
         default=0.02, gt=0, description="standard deviation of the embeddings"
     )
 
-    @field_validator("factors", mode="before")
-    @classmethod
-    def _names_or_all(cls, value: object) -> object:
-        names = isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
-        if not names and value != "all":
-            raise ValueError(f"must be a list of names or all, got {value!r}")
-        return value
-
     @model_validator(mode="after")
     def _heads_divide(self) -> "GeneratorConfig":
         if self.hidden_dim % self.num_heads:
@@ -88,13 +90,16 @@ class GeneratorConfig(Section):
 class DiscriminatorConfig(Section):
     """The factor-specific discriminators: one tower with a factor axis."""
 
-    factors: tuple[str, ...] = Field(
+    factors: NamesOrAll = Field(
         default=(),
         description="factors that judge, and the relations transition (what came straight after "
-        "what) and similarity (what goes with what); none named: all factors of the items",
+        "what) and similarity (what goes with what, of 20,000 items at most); none named: all "
+        "factors of the items; all: these without the id, and the relations",
     )
     relation_history: int = Field(
-        default=200, ge=1, description="history tokens that relations look back on"
+        default=200,
+        ge=1,
+        description="history tokens that relations look back on, at most generator.max_len",
     )
     hidden_dim: int = Field(default=50, ge=1)
     num_blocks: int = Field(default=1, ge=1)

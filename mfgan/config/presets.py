@@ -61,8 +61,8 @@ generator_optimizer = {kind = "adam", learning_rate = 1e-3, beta2 = 0.98, clip_n
 discriminator_optimizer = {kind = "adam", learning_rate = 1e-3, beta2 = 0.98, clip_norm = 0}
 """
 
-# What measures best (docs/reproduction.md). Discriminators learn from candidates for users that the
-# proposer has not seen, together, as what is left to say after it; where training parts end, the
+# What measures best (docs/reproduction.md). Factors and relations learn from candidates for users
+# that the proposer has not seen, together, as what is left to say after it, tempered; where training parts end, the
 # generator then learns the ranking that they correct, and stays near where it was.
 _TUNED = """
 [generator]
@@ -85,6 +85,7 @@ optimizer = {learning_rate = 2e-3, warmup_steps = 100, decay = "cosine", average
 folds = 2
 
 [discriminator]
+factors = "all"
 hidden_dim = 64
 dropout = 0.5
 max_history = 20
@@ -98,7 +99,11 @@ exclude_target = false
 epochs = 4
 batch_size = 64
 joint_weight = 1.0
+tempered = true
 optimizer = {weight_decay = 0.1}
+
+[calibrate]
+only_sure = true
 
 [adversarial]
 turns = 4

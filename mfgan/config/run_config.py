@@ -68,26 +68,21 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _relations_are_of_others(self) -> "RunConfig":
-        judges = [name for name in self.discriminator.factors if name in RELATIONS]
+        named = self.discriminator.factors
+        judges = RELATIONS if named == "all" else [name for name in named if name in RELATIONS]
         if not judges:
             return self
+        where = f"with {judges[0]} in discriminator.factors"
         if self.cross_fit.folds < 2:
             raise ValueError(
-                f"cross_fit.folds must be 2 or more with {judges[0]} in discriminator.factors, "
-                f"got {self.cross_fit.folds}: counts of a user's own session give her next item "
-                "away"
+                f"cross_fit.folds must be 2 or more {where}, got {self.cross_fit.folds}: counts of "
+                "a user's own session give her next item away"
             )
-        if self.adversarial.contexts != "ends" or self.adversarial.discriminator_epochs:
-            raise ValueError(
-                f"adversarial.contexts must be ends and adversarial.discriminator_epochs 0 with "
-                f"{judges[0]} in discriminator.factors, got {self.adversarial.contexts} and "
-                f"{self.adversarial.discriminator_epochs}"
-            )
-        if self.discriminator.relation_history > self.generator.max_len:
-            raise ValueError(
-                f"discriminator.relation_history must be at most generator.max_len "
-                f"{self.generator.max_len}, got {self.discriminator.relation_history}"
-            )
+        if self.adversarial.contexts != "ends":
+            raise ValueError(f"adversarial.contexts must be ends {where}, got training")
+        if self.adversarial.discriminator_epochs:
+            got = self.adversarial.discriminator_epochs
+            raise ValueError(f"adversarial.discriminator_epochs must be 0 {where}, got {got}")
         return self
 
     @model_validator(mode="after")

@@ -11,10 +11,12 @@ from numba import njit
 from mfgan.data.dataset import PreparedDataset
 from mfgan.errors import MfganError
 
+SIMILARITY = "similarity"
+MOST_SIMILAR = 20_000  # items: a square of this many float32 is 1.6 GB
+
 _PRIOR = 200.0  # transitions that every item seems to have had more, spread as items are in the log
 _RIDGE = 100.0
 _NEIGHBOURS = 200  # of each item, the most similar ones
-_MOST_SIMILAR = 20_000  # items: a square of this many float32 is 1.6 GB
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def count_relation(
         MfganError: There are too many items for a similarity.
     """
     histories = _training_parts(dataset, users)
-    if name == "similarity":
+    if name == SIMILARITY:
         return similarity(*histories, dataset.num_items)
     return transition(*histories, dataset.num_items)
 
@@ -95,9 +97,9 @@ def similarity(
     Raises:
         MfganError: More than 20,000 items, whose square does not fit into memory.
     """
-    if num_items > _MOST_SIMILAR:
+    if num_items > MOST_SIMILAR:
         raise MfganError(
-            f"similarity: the catalogue must have at most {_MOST_SIMILAR:,} items, got "
+            f"similarity: the catalogue must have at most {MOST_SIMILAR:,} items, got "
             f"{num_items:,}; leave it out of discriminator.relations"
         )
     gram = np.zeros((num_items, num_items), np.float32)

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mfgan.config import RELATIONS
+from mfgan.data.factors import ID
+from mfgan.data.relations import MOST_SIMILAR, SIMILARITY
 from mfgan.errors import MfganError
 from mfgan.models.combination import combine
 from mfgan.models.factor_embedding import named_factors
@@ -36,15 +38,14 @@ class Discriminators(FactorTowers):
     def __init__(
         self, config: "DiscriminatorConfig", factors: "Sequence[Factor]", *, seed: int = 0
     ) -> None:
-        names = judge_names(config, [factor.name for factor in factors])
+        num_items = factors[0].num_items
+        names = judge_names(config, [factor.name for factor in factors], num_items)
         own = {factor.name for factor in factors}
         towers = [name for name in names if name in own or name not in RELATIONS]
         super().__init__(config, named_factors("discriminators", towers, factors), seed=seed)
         relations = names[len(towers) :]
         self.relations = (
-            RelationJudges(relations, factors[0].num_items, config.relation_history)
-            if relations
-            else None
+            RelationJudges(relations, num_items, config.relation_history) if relations else None
         )
         self.factor_names = names
         learned = config.combination == "learned"
@@ -131,18 +132,24 @@ class Discriminators(FactorTowers):
             self.relations.make_room(tensors, _RELATIONS)
 
 
-def judge_names(config: "DiscriminatorConfig", factors: Sequence[str]) -> tuple[str, ...]:
+def judge_names(
+    config: "DiscriminatorConfig", factors: Sequence[str], num_items: int
+) -> tuple[str, ...]:
     """Who judges, in the order of the factor axis: factors, then relations.
 
     Args:
-        config: Names them; where it names none, all factors judge.
+        config: Names them.
         factors: Names of the factors there are. One that is called as a relation is comes first.
+        num_items: Of the catalogue; "all" has no similarity where that is too large for one.
 
     Raises:
-        MfganError: Neither names any.
+        MfganError: None.
     """
     names = config.factors or tuple(factors)
+    if config.factors == "all":
+        found = [name for name in RELATIONS if name != SIMILARITY or num_items <= MOST_SIMILAR]
+        names = (*(name for name in factors if name != ID), *found)
     if not names:
         raise MfganError("discriminators: at least one factor must be there, got none")
     is_relation = {name: name in RELATIONS and name not in factors for name in names}
-    return tuple(sorted(names, key=is_relation.__getitem__))
+    return tuple(sorted(is_relation, key=is_relation.__getitem__))

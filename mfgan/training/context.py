@@ -65,7 +65,10 @@ class StageContext:
         if "discriminators" not in self.models:
             factors = [self.dataset.factor(name) for name in self.dataset.factor_names]
             seed = self.init_seed("discriminators")
-            made = Discriminators(self.config.discriminator, factors, seed=seed)
+            config = self.config.discriminator
+            reach = min(config.relation_history, self.config.generator.max_len)
+            config = config.model_copy(update={"relation_history": reach})
+            made = Discriminators(config, factors, seed=seed)
             self.models["discriminators"] = made.to(self.device)
         discriminators = self.models["discriminators"]
         if not isinstance(discriminators, Discriminators):

@@ -232,7 +232,9 @@ class Run:
         path = self.stage_directory("calibrate") / CALIBRATION_FILE
         if not self.has_finished("calibrate") or not path.exists():
             return None
-        names = judge_names(self.config.discriminator, self.dataset.factor_names)
+        names = judge_names(
+            self.config.discriminator, self.dataset.factor_names, self.dataset.num_items
+        )
         return Correction.from_dict(read_json(path), names, str(path))
 
     def _context(self) -> StageContext:

@@ -135,12 +135,20 @@ def test_explanations_are_put_to_the_test(run):
     assert np.isfinite(held.drops).all()
 
 
+def test_relations_look_back_no_further_than_the_generator(dataset):
+    reaches = {
+        reach: made_stage(dataset, f"discriminator.relation_history={reach}").discriminators
+        for reach in (5, 200)
+    }
+    assert {r: judges.relations.max_history for r, judges in reaches.items()} == {5: 5, 200: 12}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ("cross_fit.folds=0", "cross_fit.folds must be 2 or more with transition in"),
-        ("discriminator.relation_history=13", "relation_history must be at most generator.max_len"),
-        ("adversarial.discriminator_epochs=1", "adversarial.discriminator_epochs 0 with transit"),
+        ("adversarial.discriminator_epochs=1", "adversarial.discriminator_epochs must be 0 with t"),
+        ("adversarial.contexts=training", "adversarial.contexts must be ends with transition in"),
     ],
 )
 def test_settings_that_would_give_items_away_are_refused(change, message):
