@@ -62,8 +62,9 @@ discriminator_optimizer = {kind = "adam", learning_rate = 1e-3, beta2 = 0.98, cl
 """
 
 # What measures best (docs/reproduction.md). Factors and relations learn from candidates for users
-# that the proposer has not seen, together, as what is left to say after it, tempered; where training parts end, the
-# generator then learns the ranking that they correct, and stays near where it was.
+# that the proposer has not seen, together, as what is left to say after it, were it only as sure of
+# itself as it should be; where training parts end, the generator then learns the ranking that they
+# correct, and stays near where it was.
 _TUNED = """
 [generator]
 hidden_dim = 128
