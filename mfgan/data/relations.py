@@ -102,10 +102,8 @@ def similarity(
             f"similarity: the catalogue must have at most {MOST_SIMILAR:,} items, got "
             f"{num_items:,}; leave it out of discriminator.relations"
         )
-    gram = np.zeros((num_items, num_items), np.float32)
-    _add_pairs(items, offsets, gram)
-    gram[np.diag_indices(num_items)] += _RIDGE
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(torch.from_numpy(gram)))
+    # The square is not named, so that two of them are held at most.
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(_gram(items, offsets, num_items)))
     weights = inverse.div_(-inverse.diagonal().clone()).fill_diagonal_(0)
     kept = min(_NEIGHBOURS, num_items)
     best, columns = weights.topk(kept, dim=1)
@@ -114,6 +112,16 @@ def similarity(
     found, values = 1 + columns.numpy()[there], best.numpy()[there]
     order = np.lexsort((found, rows))
     return _by_rows(rows, found[order], values[order], num_items)
+
+
+def _gram(
+    items: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64], num_items: int
+) -> torch.Tensor:
+    """``(num_items, num_items)`` float32, ``X'X`` and the ridge."""
+    gram = np.zeros((num_items, num_items), np.float32)
+    _add_pairs(items, offsets, gram)
+    gram[np.diag_indices(num_items)] += _RIDGE
+    return torch.from_numpy(gram)
 
 
 def _by_rows(

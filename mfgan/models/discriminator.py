@@ -38,7 +38,7 @@ class Discriminators(FactorTowers):
     def __init__(
         self, config: "DiscriminatorConfig", factors: "Sequence[Factor]", *, seed: int = 0
     ) -> None:
-        num_items = factors[0].num_items
+        num_items = factors[0].num_items if factors else 0
         names = judge_names(config, [factor.name for factor in factors], num_items)
         own = {factor.name for factor in factors}
         towers = [name for name in names if name in own or name not in RELATIONS]
