@@ -200,7 +200,8 @@ class Explainer:
         judged = self.judge.candidates(history.items, items)
         if self._correction is None:
             return judged
-        others = self.judge.candidates(history.items, proposals.items[0].cpu().numpy())
+        proposed = proposals.items[0].cpu().numpy()
+        others = self.judge.candidates(history.items, proposed, with_sources=False)
         logits, usual = (torch.from_numpy(part.logits)[None] for part in (judged, others))
         added = contributions(logits, proposals.logits.cpu(), usual, self._correction)
         return replace(judged, contributions=added[0].numpy())

@@ -106,15 +106,21 @@ class Judge:
         return self._judge(items, places, items[first:, None].astype(np.int64))
 
     def candidates(
-        self, items: npt.NDArray[np.int32], candidates: npt.NDArray[np.int64]
+        self,
+        items: npt.NDArray[np.int32],
+        candidates: npt.NDArray[np.int64],
+        *,
+        with_sources: bool = True,
     ) -> Judgements:
         """Judge candidates for the place after a history.
 
         Args:
             items: ``(n,)`` item_idx, chronological, at least one.
             candidates: ``(m,)`` item_idx.
+            with_sources: Whether it is asked what of the history speaks for each.
         """
-        return self._judge(items, np.array([len(items) - 1]), candidates[None, :])
+        end = np.array([len(items) - 1])
+        return self._judge(items, end, candidates[None, :], with_sources=with_sources)
 
     @torch.inference_mode()
     def _judge(
@@ -122,6 +128,8 @@ class Judge:
         items: npt.NDArray[np.int32],
         places: npt.NDArray[np.int64],
         candidates: npt.NDArray[np.int64],
+        *,
+        with_sources: bool = True,
     ) -> Judgements:
         batch = JaggedBatch.from_sequences([items], max_len=max(1, len(items))).to(self._device)
         relations = self._discriminators.relations
@@ -131,7 +139,7 @@ class Judge:
             position = torch.from_numpy(places[here]).to(self._device)
             judged = torch.from_numpy(candidates[here]).to(self._device)
             parts.append(self._discriminators(batch, position, judged).flatten(0, 1))
-            if relations is not None:
+            if relations is not None and with_sources:
                 strongest = relations.strongest(batch, position, judged)
                 sources.append(strongest.flatten(0, 1).cpu().numpy())
         empty = torch.zeros(0, len(self.factor_names), device=self._device)

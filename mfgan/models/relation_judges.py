@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mfgan.ops import relation_sums
-from mfgan.ops.reference_relation_sums import SPANS, entries, session_starts
+from mfgan.ops.reference_relation_sums import SPANS, entries, entry_keys, session_starts
 from mfgan.ops.relation_sums import NUM_SPANS
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class RelationJudges(nn.Module):
         self.weight = nn.Parameter(torch.zeros(len(self.names), NUM_SPANS))
         self.bias = nn.Parameter(torch.zeros(len(self.names)))
         self._dealt: Tensor | None = None
+        self._looked_up: dict[str, tuple[Tensor, int, Tensor]] = {}
         nothing = (
             torch.zeros(num_items + 2, dtype=torch.int64),
             torch.zeros(0, dtype=torch.int32),
@@ -104,14 +105,24 @@ class RelationJudges(nn.Module):
         spans = torch.bucketize(steps, steps.new_tensor(SPANS), right=True) - 1
         found = []
         for place, name in enumerate(self.names):
-            table = self.table(name)
-            if not len(table[2]):
+            values = self.table(name)[2]
+            if not len(values):
                 found.append(torch.zeros_like(candidates))
                 continue
-            said = entries(*table, had, candidates) * self.weight[place][spans][:, None]
+            said = entries(self._keys(name), values, self.num_items + 1, had, candidates)
+            said = said * self.weight[place][spans][:, None]
             best, step = said.max(1)
             found.append(had.gather(1, step).masked_fill(best <= 0, 0))
         return torch.stack(found, -1)
+
+    def _keys(self, name: str) -> Tensor:
+        """Where the entries of a relation are looked up; made once for its counts."""
+        offsets, columns, _ = self.table(name)
+        known = self._looked_up.get(name)
+        if known is None or known[0] is not columns or known[1] != columns._version:
+            known = (columns, columns._version, entry_keys(offsets, columns))
+            self._looked_up[name] = known
+        return known[2]
 
     def forward(self, batch: "JaggedBatch", positions: Tensor, candidates: Tensor) -> Tensor:
         """As `Discriminators.forward`, ``(num_positions, num_candidates, num_relations)``."""

@@ -32,7 +32,7 @@ def relation_sums(
     sums = values.new_zeros(*candidates.shape, len(SPANS))
     if not values.numel() or not candidates.numel():
         return sums
-    relation = (offsets, columns, values)
+    keys = entry_keys(offsets, columns)
     first = session_starts(cu_seqlens, positions)
     reach = min(max_history, max_seqlen)
     for place, start in enumerate(SPANS):
@@ -45,7 +45,9 @@ def relation_sums(
             at_once = max(1, _AT_ONCE // (len(steps) * candidates.shape[1]))
             for begin in range(0, len(positions), at_once):
                 part = slice(begin, begin + at_once)
-                sums[part, :, place] += entries(*relation, had[part], candidates[part]).sum(1)
+                sums[part, :, place] += entries(
+                    keys, values, num_rows, had[part], candidates[part]
+                ).sum(1)
     return sums
 
 
@@ -55,25 +57,27 @@ def session_starts(cu_seqlens: Tensor, positions: Tensor) -> Tensor:
     return cu_seqlens[session].long()
 
 
-def entries(
-    offsets: Tensor, columns: Tensor, values: Tensor, had: Tensor, candidates: Tensor
-) -> Tensor:
+def entry_keys(offsets: Tensor, columns: Tensor) -> Tensor:
+    """``(n,)`` int64, ``row * num_rows + column`` of every entry, ascending: what is looked up."""
+    num_rows = offsets.shape[0] - 1
+    rows = torch.arange(num_rows, device=columns.device)
+    owners = rows.repeat_interleave(offsets.diff(), output_size=columns.shape[0])
+    return owners * num_rows + columns
+
+
+def entries(keys: Tensor, values: Tensor, num_rows: int, had: Tensor, candidates: Tensor) -> Tensor:
     """Entries of the relation.
 
     Args:
-        offsets: As ``relation_sums`` has it, and so the next two.
-        columns: At least one.
-        values: As many.
-        had: ``(n, num_had)`` int64 item_idx, the rows.
-        candidates: ``(n, num_candidates)`` int64 item_idx, the columns.
+        keys: ``(n,)`` as ``entry_keys`` gives them, at least one.
+        values: ``(n,)`` float32.
+        num_rows: Of the relation.
+        had: ``(m, num_had)`` int64 item_idx, the rows.
+        candidates: ``(m, num_candidates)`` int64 item_idx, the columns.
 
     Returns:
-        ``(n, num_had, num_candidates)``, 0 for what is not there.
+        ``(m, num_had, num_candidates)``, 0 for what is not there.
     """
-    num_rows = offsets.shape[0] - 1
-    rows = torch.arange(num_rows, device=values.device)
-    owners = rows.repeat_interleave(offsets.diff(), output_size=values.shape[0])
-    keys = owners * num_rows + columns
     wanted = had.unsqueeze(2) * num_rows + candidates.unsqueeze(1)
     found = torch.searchsorted(keys, wanted).clamp_max(keys.shape[0] - 1)
     return values[found].masked_fill(keys[found] != wanted, 0.0)
