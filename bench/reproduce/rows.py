@@ -169,7 +169,7 @@ def _judged_by(factors: Sequence[str]) -> str:
 
 def find_row(name: str, factors: Sequence[str]) -> Row:
     """A row by name, ablations as well: ``only:genre``, ``without:genre``, ``lambda:2``,
-    ``samples:8``.
+    ``samples:8``; of relations, ``only:transition``, they change the rows with relations.
 
     Args:
         name: The row.
@@ -187,34 +187,37 @@ def find_row(name: str, factors: Sequence[str]) -> Row:
                 f"reproduce: row must be one of {known}, got {name!r}{nearest(name, scored)}"
             )
         return ROWS[name]
-    settings: tuple[str, ...]
-    if kind in ("only", "without") and value in RELATIONS:
-        left = tuple(relation for relation in RELATIONS if relation != value)
-        row = _ablation(f"MFGAN tuned, {kind} {value}", name.replace(":", "-"))
-        return replace(
-            row,
-            settings=(_judged_by([value]),) if kind == "only" else (),
-            relations=(value,) if kind == "only" else left,
-            against=f"{ABLATED}-relations",
-        )
+    title, run = f"MFGAN tuned, {kind} {value}", name.replace(":", "-")
     if kind in ("only", "without"):
-        if value not in factors:
-            known = ", ".join(factors)
-            raise MfganError(f"reproduce: factor must be one of {known}, got {value!r}")
-        left = [value] if kind == "only" else [other for other in factors if other != value]
-        if not left:
-            raise MfganError(f"reproduce: another factor must judge without {value}, found none")
-        settings = (_judged_by(left),)
-    elif kind == "lambda":
+        if value in RELATIONS:
+            return _ablation_of_relation(title, run, kind, value)
+        return _ablation(title, run, _judged_by(_left(kind, value, factors)))
+    if kind == "lambda":
         # The weights that lambda makes instead of fitted ones. Of the log-odds they make a mean,
         # and it is their sum that corrects the ranking.
-        settings = (
-            "adversarial.reward=log-odds",
-            f"adversarial.policy_weight={len(factors)}",
-            f"discriminator.sharpness={value}",
-        )
-    elif kind == "samples":
-        settings = (f"adversarial.num_samples={value}",)
-    else:
-        raise MfganError(f"reproduce: ablation must be one of {', '.join(_KINDS)}, got {kind!r}")
-    return _ablation(f"MFGAN tuned, {kind} {value}", name.replace(":", "-"), *settings)
+        weight = f"adversarial.policy_weight={len(factors)}"
+        sharpness = f"discriminator.sharpness={value}"
+        return _ablation(title, run, "adversarial.reward=log-odds", weight, sharpness)
+    if kind == "samples":
+        return _ablation(title, run, f"adversarial.num_samples={value}")
+    raise MfganError(f"reproduce: ablation must be one of {', '.join(_KINDS)}, got {kind!r}")
+
+
+def _ablation_of_relation(title: str, run: str, kind: str, relation: str) -> Row:
+    """It alone, or all factors and the other relation."""
+    row, against = _ablation(title, run), f"{ABLATED}-relations"
+    if kind == "only":
+        settings = (_judged_by([relation]),)
+        return replace(row, settings=settings, relations=(relation,), against=against)
+    left = tuple(other for other in RELATIONS if other != relation)
+    return replace(row, relations=left, against=against)
+
+
+def _left(kind: str, value: str, factors: Sequence[str]) -> list[str]:
+    if value not in factors:
+        known = ", ".join(factors)
+        raise MfganError(f"reproduce: factor must be one of {known}, got {value!r}")
+    left = [value] if kind == "only" else [other for other in factors if other != value]
+    if not left:
+        raise MfganError(f"reproduce: another factor must judge without {value}, found none")
+    return left

@@ -181,6 +181,29 @@ def test_ablations_change_one_setting():
     assert find_row("shared-discriminators", FACTORS).settings == ("discriminator.shared=true",)
 
 
+def test_relations_judge_beside_the_factors_or_alone(out):
+    where = ground("small", out, SILENT)
+    asked = {
+        name: load_config("tuned", overrides=settings_of(find_row(name, JUDGES), where))
+        for name in ("tuned", "tuned-relations", "only:transition", "without:transition")
+    }
+    judges = {name: config.discriminator.factors for name, config in asked.items()}
+    assert judges == {
+        "tuned": JUDGES,
+        "tuned-relations": (*JUDGES, "transition", "similarity"),
+        "only:transition": ("transition",),
+        "without:transition": (*JUDGES, "similarity"),
+    }
+    tempered = {name: config.pretrain_discriminator.tempered for name, config in asked.items()}
+    assert tempered == {name: name != "tuned" for name in asked}
+    row = find_row("only:transition", JUDGES)
+    assert row.against == "with-discriminators-relations"
+    reproduce("only:transition", where, 0, out, threads=1, reporter=SILENT)
+    run = Run.open(out / "runs" / "small-only-transition-0")
+    assert run.discriminators().factor_names == ("transition",)
+    assert run.init == str(out / "runs" / "small-folds-0")
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
