@@ -11,6 +11,7 @@ from made_run import WEIGHTS, calibrated, finished_run
 
 from mfgan.cli import main
 from mfgan.explain import Explainer, faithfulness
+from mfgan.explain.dealt import DealtAnew
 from mfgan.explain.faithfulness import _dealt_anew, rank_correlation
 from mfgan.models.discriminator import Discriminators
 
@@ -76,6 +77,22 @@ def test_claims_agree_with_drops_where_random_ones_do_not(run):
     for part in found.agreements:
         assert part.interval[0] <= part.correlation <= part.interval[1]
     assert faithfulness(run, deals=16).agreements == found.agreements
+
+
+def test_what_a_factor_says_of_every_candidate_is_no_part_of_a_score(run, monkeypatch):
+    plain = correlations(faithfulness(calibrated(run)))
+    real = Discriminators.forward
+
+    def louder(self, *arguments, **keywords):
+        logits = real(self, *arguments, **keywords).clone()
+        if not isinstance(self.embedding, DealtAnew):
+            logits[..., 0] += 7.0
+        return logits
+
+    monkeypatch.setattr(Discriminators, "forward", louder)
+    found = correlations(faithfulness(run))
+    assert found["contribution", "score"] == pytest.approx(plain["contribution", "score"], abs=0.02)
+    assert found["share", "judgement"] != plain["share", "judgement"]
 
 
 def test_without_a_calibration_only_the_judgement_is_measured(run):

@@ -39,8 +39,8 @@ class Agreement:
     Args:
         claim: ``share``, ``contribution``, ``random``, or of the generator's own factors ``score
             part``.
-        measured: What dropped: the ``judgement`` Q, the corrected ``score``, or ``logit``, how far
-            the generator's lies above that of an average candidate.
+        measured: What dropped: the ``judgement`` Q, or how far the corrected ``score``, or the
+            generator's ``logit``, lies above that of an average candidate.
         correlation: Spearman's, mean over items and then over users.
         interval: 95 % bootstrap interval over users.
     """
@@ -141,18 +141,18 @@ class _Probe:
         top_k = k if correction is None else max(k, correction.top_k)
         best, items = best_unseen(scores, batch, top_k)
         logits = self.discriminators(batch, last, items)
-        without = [judge(batch, last, items[:, :k]) for judge in self._dealt]
+        without = [judge(batch, last, items) for judge in self._dealt]
         claimed, drops = {}, {}
         weights, chances = self._judged(logits[:, :k])
         claimed[SHARE] = weights * chances
         claimed[RANDOM] = torch.from_numpy(self._rng.random(claimed[SHARE].shape))
         # A factor's tower reads its own values alone, so that all can be dealt anew at once.
-        lost = [chances - self._judged(judged)[1] for judged in without]
+        lost = [chances - self._judged(judged[:, :k])[1] for judged in without]
         drops[JUDGEMENT] = weights * torch.stack(lost).mean(0)
         if correction is not None:
             claimed[CONTRIBUTION] = contributions(logits[:, :k], best, logits, correction)
-            by_weight = logits.new_tensor(correction.weights)
-            drops[SCORE] = by_weight * (logits[:, :k] - torch.stack(without).mean(0))
+            left = [contributions(y[:, :k], best, y, correction) for y in without]
+            drops[SCORE] = claimed[CONTRIBUTION] - torch.stack(left).mean(0)
         there = best[:, :k].isfinite()
         return _Found(
             {
