@@ -159,8 +159,7 @@ inline void check_saved_results(const char* op, const Tensor& grad_out, const Te
 
 // Bounds of ragged rows are read as addresses: one that does not rise would reach foreign memory.
 template <typename T>
-void check_rising(const char* op, const char* name, const T* bounds, int64_t count,
-                  int64_t total) {
+void check_rising(const char* op, const char* name, const T* bounds, int64_t count, int64_t total) {
   bool rises = bounds[0] == 0 && bounds[count] == total;
   for (int64_t i = 0; i < count; ++i) rises = rises && bounds[i] <= bounds[i + 1];
   MFGAN_CHECK(rises, op, ": ", name, " must rise from 0 to ", total);

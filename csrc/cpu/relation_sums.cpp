@@ -66,14 +66,13 @@ void sum_position(const Relation& relation, const Sessions& sessions, int64_t po
   }
   for (int64_t c = 0; c < num_candidates; ++c) {
     const int64_t first = place[candidates[c]];
-    if (first >= 0 && first != c)
-      std::copy_n(out + first * kSpans, kSpans, out + c * kSpans);
+    if (first >= 0 && first != c) std::copy_n(out + first * kSpans, kSpans, out + c * kSpans);
   }
   for (int64_t c = 0; c < num_candidates; ++c) place[candidates[c]] = -1;
 }
 
-Tensor relation_sums(Tensor offsets, Tensor columns, Tensor values, Tensor items,
-                     Tensor cu_seqlens, Tensor positions, Tensor candidates, int64_t max_history) {
+Tensor relation_sums(Tensor offsets, Tensor columns, Tensor values, Tensor items, Tensor cu_seqlens,
+                     Tensor positions, Tensor candidates, int64_t max_history) {
   check_array("offsets", offsets, 1, ScalarType::Long);
   check_array("columns", columns, 1, ScalarType::Int);
   check_array("values", values, 1, ScalarType::Float);
@@ -81,8 +80,8 @@ Tensor relation_sums(Tensor offsets, Tensor columns, Tensor values, Tensor items
   check_array("positions", positions, 1, ScalarType::Long);
   check_array("candidates", candidates, 2, ScalarType::Long);
   check_cu_seqlens(kOp, cu_seqlens, values);
-  MFGAN_CHECK(offsets.size(0) >= 1 && values.size(0) == columns.size(0), kOp,
-              ": values must be ", shape_of(columns), ", got ", shape_of(values));
+  MFGAN_CHECK(offsets.size(0) >= 1 && values.size(0) == columns.size(0), kOp, ": values must be ",
+              shape_of(columns), ", got ", shape_of(values));
   MFGAN_CHECK(candidates.size(0) == positions.size(0), kOp, ": candidates must be (",
               positions.size(0), ", num_candidates), got ", shape_of(candidates));
   const int64_t rows = offsets.size(0) - 1, tokens = items.size(0);
