@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mfgan.data.relations import Relation
 
 _PARTS = ("offsets", "columns", "values")
+Table = tuple[Tensor, Tensor, Tensor]
+"""A relation as ``relation_sums`` has it: offsets, columns and values."""
 
 
 class RelationJudges(nn.Module):
@@ -48,18 +50,23 @@ class RelationJudges(nn.Module):
             for part, values in zip(_PARTS, nothing, strict=True):
                 self.register_buffer(f"{name}_{part}", values.clone())
 
-    def table(self, name: str) -> tuple[Tensor, Tensor, Tensor]:
-        """A relation's offsets, columns and values."""
+    def table(self, name: str) -> Table:
+        """A relation's, as it is now."""
         offsets, columns, values = (self.get_buffer(f"{name}_{part}") for part in _PARTS)
         return offsets, columns, values.float()
 
-    def take(self, counts: "Mapping[str, Relation]") -> None:
-        """Judge by these counts from now on, which are moved to where the weights are."""
+    def laid_out(self, counted: "Relation") -> Table:
+        """Counts as a table, where the weights are."""
+        arrays = (counted.offsets, counted.items, counted.values)
+        offsets, columns, values = (
+            torch.from_numpy(np.ascontiguousarray(array)).to(self.bias.device) for array in arrays
+        )
+        return offsets, columns, values
+
+    def take(self, tables: Mapping[str, Table]) -> None:
+        """Judge by these tables from now on, one of each relation."""
         for name in self.names:
-            counted = counts[name]
-            arrays = (counted.offsets, counted.items, counted.values)
-            for part, array in zip(_PARTS, arrays, strict=True):
-                values = torch.from_numpy(np.ascontiguousarray(array)).to(self.bias.device)
+            for part, values in zip(_PARTS, tables[name], strict=True):
                 setattr(self, f"{name}_{part}", values)
 
     def make_room(self, tensors: Mapping[str, Tensor], prefix: str) -> None:
@@ -71,11 +78,9 @@ class RelationJudges(nn.Module):
         """
         for name in self.names:
             for part in ("columns", "values"):
-                there, own = (
-                    tensors.get(f"{prefix}{name}_{part}"),
-                    self.get_buffer(f"{name}_{part}"),
-                )
+                there = tensors.get(f"{prefix}{name}_{part}")
                 if there is not None and there.dim() == 1:
+                    own = self.get_buffer(f"{name}_{part}")
                     setattr(self, f"{name}_{part}", own.new_zeros(len(there)))
 
     def dealt(self, owners: Tensor) -> None:

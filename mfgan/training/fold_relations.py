@@ -1,12 +1,13 @@
 """Relations counted without the users of one fold, for the discriminators' steps on these."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 
-from mfgan.data.relations import Relation, count_relation
+from mfgan.data.relations import count_relation
+from mfgan.models.relation_judges import RelationJudges, Table
 from mfgan.training.context import StageContext
 
 
@@ -20,19 +21,24 @@ class FoldedRelations:
 
     def __init__(self, context: StageContext, parts: Sequence[npt.NDArray[np.int64]]) -> None:
         self._judges = context.discriminators().relations
-        self._everyone: Mapping[str, Relation] = {}
-        self._others: list[Mapping[str, Relation]] = []
         if self._judges is None:
             return
-        dataset, names = context.dataset, self._judges.names
-        users = np.arange(dataset.num_users)
-        context.reporter.note(f"counting {', '.join(names)}")
-        self._everyone = {name: count_relation(name, dataset) for name in names}
+        users = np.arange(context.dataset.num_users)
+        context.reporter.note(f"counting {', '.join(self._judges.names)}")
+        self._everyone = self._counted(context, self._judges, users)
         self._others = [
-            {name: count_relation(name, dataset, np.setdiff1d(users, part)) for name in names}
-            for part in parts
+            self._counted(context, self._judges, np.setdiff1d(users, part)) for part in parts
         ]
         self._judges.take(self._everyone)
+
+    @staticmethod
+    def _counted(
+        context: StageContext, judges: RelationJudges, users: npt.NDArray[np.int64]
+    ) -> dict[str, Table]:
+        return {
+            name: judges.laid_out(count_relation(name, context.dataset, users))
+            for name in judges.names
+        }
 
     @contextmanager
     def without(self, fold: int) -> Iterator[None]:

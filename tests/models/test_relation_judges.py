@@ -31,9 +31,8 @@ def made_judges(dataset, names=NAMES, *, counted=True, history=50):
         for parameter in judges.relations.parameters():
             parameter += torch.randn(parameter.shape, generator=rng)
     if counted:
-        judges.relations.take(
-            {name: count_relation(name, dataset) for name in judges.relations.names}
-        )
+        counted = {name: count_relation(name, dataset) for name in judges.relations.names}
+        judges.relations.take({n: judges.relations.laid_out(r) for n, r in counted.items()})
     return judges
 
 
