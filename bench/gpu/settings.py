@@ -30,6 +30,7 @@ GENERATOR = {
 }
 DISCRIMINATOR = {
     "factors": (),
+    "relation_history": 200,
     "hidden_dim": 50,
     "num_blocks": 1,
     "num_heads": 2,

@@ -8,9 +8,9 @@ from bench.common import DATA as REAL_DATA
 from mfgan.config import RunConfig, load_config
 from mfgan.console import Reporter
 from mfgan.data.dataset import PreparedDataset
-from mfgan.data.factors import ID
 from mfgan.data.prepare import prepare
 from mfgan.errors import MfganError
+from mfgan.names import ID
 
 
 @dataclass(frozen=True)

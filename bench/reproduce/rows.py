@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench.reproduce.data import COMMON, Ground
-from mfgan.config import RELATIONS
 from mfgan.errors import MfganError, nearest
+from mfgan.names import RELATIONS
 
 # Scored without a stage of its own.
 POPULARITY, ITEM_KNN, CORRECTED = "popularity", "item-knn", "with-discriminators"

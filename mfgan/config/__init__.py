@@ -5,7 +5,7 @@ A run's settings are resolved once, in this order, the later winning: the preset
 """
 
 from mfgan.config.load import load_config, parse_config
-from mfgan.config.models import RELATIONS, DiscriminatorConfig, GeneratorConfig, Section
+from mfgan.config.models import DiscriminatorConfig, GeneratorConfig, Section
 from mfgan.config.presets import PRESETS, Preset
 from mfgan.config.run_config import Objective, RunConfig
 from mfgan.config.stages import (
@@ -22,7 +22,6 @@ from mfgan.config.stages import (
 
 __all__ = [
     "PRESETS",
-    "RELATIONS",
     "AdversarialConfig",
     "CalibrateConfig",
     "CrossFitConfig",

@@ -1,11 +1,8 @@
 """The settings of the models."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-
-RelationName = Literal["transition", "similarity"]
-RELATIONS: tuple[str, ...] = get_args(RelationName)
 
 
 class Section(BaseModel):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import Field, model_validator
 
-from mfgan.config.models import RELATIONS, DiscriminatorConfig, GeneratorConfig, Section
+from mfgan.config.models import DiscriminatorConfig, GeneratorConfig, Section
 from mfgan.config.stages import (
     AdversarialConfig,
     CalibrateConfig,
@@ -16,6 +16,7 @@ from mfgan.config.stages import (
     SampleConfig,
     SelectionConfig,
 )
+from mfgan.names import RELATIONS
 
 Objective = Literal["adversarial", "mle"]
 

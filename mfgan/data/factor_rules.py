@@ -7,9 +7,10 @@ import numpy as np
 import polars as pl
 
 from mfgan.data.columns import ITEM_ID
-from mfgan.data.factors import ID, POPULARITY, UNKNOWN, Factor, id_factor, popularity_factor
+from mfgan.data.factors import POPULARITY, UNKNOWN, Factor, id_factor, popularity_factor
 from mfgan.data.readers import AttributeRule
 from mfgan.errors import MfganError, nearest
+from mfgan.names import ID
 
 RARE = "(rare)"
 

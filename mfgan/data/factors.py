@@ -9,10 +9,10 @@ import polars as pl
 
 from mfgan.data.layout import FACTORS, read_array, write_array
 from mfgan.errors import MfganError
+from mfgan.names import ID
 
 Kind = Literal["categorical", "multi", "dense"]
 
-ID = "id"
 POPULARITY = "popularity"
 CO_OCCURRENCE = "co_occurrence"
 UNKNOWN = "unknown"

@@ -10,9 +10,7 @@ from numba import njit
 
 from mfgan.data.dataset import PreparedDataset
 from mfgan.errors import MfganError
-
-SIMILARITY = "similarity"
-MOST_SIMILAR = 20_000  # items: a square of this many float32 is 1.6 GB
+from mfgan.names import MOST_SIMILAR, SIMILARITY
 
 _PRIOR = 200.0  # transitions that every item seems to have had more, spread as items are in the log
 _RIDGE = 100.0

@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from mfgan.config import RELATIONS
-from mfgan.data.factors import ID
-from mfgan.data.relations import MOST_SIMILAR, SIMILARITY
 from mfgan.errors import MfganError
 from mfgan.models.combination import combine
 from mfgan.models.factor_embedding import named_factors
 from mfgan.models.factor_towers import FactorTowers
 from mfgan.models.relation_judges import RelationJudges
+from mfgan.names import ID, MOST_SIMILAR, RELATIONS, SIMILARITY
 
 if TYPE_CHECKING:
     from mfgan.config import DiscriminatorConfig
