@@ -157,3 +157,7 @@ def test_dealt_anew_an_item_has_the_relations_of_another(dataset):
     after = judges(batch, last, CANDIDATES)
     assert torch.equal(after[..., :3], before[..., :3])
     assert not torch.equal(after[..., 3], before[..., 3])
+    histories = [turned[dataset.history(user, "test").tolist()].tolist() for user in (3, 8, 11)]
+    mapped = JaggedBatch.from_sequences(histories, max_len=99)
+    plain = made_judges(dataset)(mapped, last, turned[CANDIDATES])
+    assert torch.equal(after[..., 3], plain[..., 3])

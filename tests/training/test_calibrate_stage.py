@@ -52,6 +52,18 @@ def test_it_is_the_last_stage_and_every_factor_has_its_part(run, dataset):
         assert 0 <= factor.calibration <= 1
 
 
+def test_who_says_no_more_than_chance_may_be_left_out(run, dataset, tmp_path):
+    sure = load_config(overrides=[*SMALL, "calibrate.only_sure=true"])
+    found = train(dataset, tmp_path / "sure", sure, stage="calibrate", init=run.path).correction()
+    everyone = run.correction()
+    assert all(factor.weight != 0 for factor in everyone.factors)
+    unsure = [factor for factor in found.factors if factor.weight == 0]
+    assert unsure
+    for factor in found.factors:
+        assert factor in unsure or factor.weight >= 3 * factor.error
+        assert factor.error > 0
+
+
 def test_it_is_of_the_weights_that_the_run_serves(run, dataset):
     users = np.flatnonzero(dataset.validation > 0)
     generator, judges = run.generator().eval(), run.discriminators().eval()

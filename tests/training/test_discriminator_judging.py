@@ -15,7 +15,7 @@ from mfgan.errors import MfganError
 from mfgan.models.discriminator import Discriminators
 from mfgan.models.generator import Generator
 from mfgan.training.context import StageContext
-from mfgan.training.judging import calibration_error, judging_loss, measure, pair_auc
+from mfgan.training.judging import Temper, calibration_error, judging_loss, measure, pair_auc
 from mfgan.training.stages.pretrain_discriminator import BestFactors, PretrainDiscriminatorStage
 from mfgan.training.trials import Trials, draw_trials, heldout_trials
 
@@ -242,6 +242,24 @@ def test_each_factor_keeps_its_own_best_weights():
     for factor, source in ((0, first), (1, model.state_dict())):
         for name, rows in model.factor_slices(factor).items():
             assert torch.equal(kept[name][rows], source[name][rows])
+
+
+def test_pairs_are_told_beside_a_tempered_generator():
+    model, temper = made_discriminators(), Temper(2)
+    batch = TrainingBatches(random_dataset(num_items=9), max_len=20, batch_size=8, seed=0).epoch(0)[
+        0
+    ]
+    items = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    proposed = torch.tensor([[3.0, 2.0, 4.0], [1.0, 2.0, 3.0]])
+    trials = Trials(batch, torch.tensor([0, 3]), items, torch.zeros(2, 2), proposed)
+    with torch.no_grad():
+        temper.sum.fill_(1000.0)
+        temper.factors[1] = -1000.0
+    plain, figures = measure(model, iter([trials])), measure(model, iter([trials]), temper=temper)
+    assert figures["AUC (sum)"] == 0.25  # the real items outscore one, and none, of two
+    assert figures["AUC/two"] == 0.75
+    assert figures["AUC/one"] == plain["AUC/one"]
+    assert figures["calibration/two"] == plain["calibration/two"]
 
 
 def test_measuring_combines_the_factors():
