@@ -1,6 +1,7 @@
 """Relations: how well one item goes with another, counted from the training parts of a log."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,8 +101,9 @@ def similarity(
             f"similarity: the catalogue must have at most {MOST_SIMILAR:,} items, got "
             f"{num_items:,}; leave it out of discriminator.relations"
         )
-    # The square is not named, so that two of them are held at most.
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(_gram(items, offsets, num_items)))
+    with _one_thread():
+        # The square is not named, so that two of them are held at most.
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(_gram(items, offsets, num_items)))
     weights = inverse.div_(-inverse.diagonal().clone()).fill_diagonal_(0)
     kept = min(_NEIGHBOURS, num_items)
     best, columns = weights.topk(kept, dim=1)
@@ -110,6 +112,17 @@ def similarity(
     found, values = 1 + columns.numpy()[there], best.numpy()[there]
     order = np.lexsort((found, rows))
     return _by_rows(rows, found[order], values[order], num_items)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Factorisations round otherwise on another number of threads; results must not."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _gram(

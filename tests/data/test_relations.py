@@ -4,6 +4,7 @@ from itertools import chain, pairwise
 
 import numpy as np
 import pytest
+import torch
 from made import made_dataset
 
 from mfgan.data import relations
@@ -103,6 +104,22 @@ def test_only_training_parts_of_the_users_asked_for_count(name, tmp_path):
     assert len(everyone.items) > len(found.items) > 0
     assert everyone.offsets[1] == 0  # item 0 is none
     assert everyone.offsets[-1] == len(everyone.items)
+
+
+def test_the_number_of_threads_changes_nothing():
+    rng = np.random.default_rng(0)
+    histories = [rng.permutation(np.arange(1, 1501))[:40].tolist() for _ in range(3000)]
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(similarity(*packed(histories), 1500))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    one, two = found
+    assert np.array_equal(one.items, two.items)
+    assert np.array_equal(one.values, two.values)
 
 
 @pytest.mark.parametrize("count", [transition, similarity])
