@@ -1,6 +1,6 @@
 """What histories say for candidates by a relation, against PyTorch's sparse product.
 
-The rival multiplies the weighted histories with the relation, for all items, and looks the
+The rival multiplies the histories with the relation, for all items, and looks the
 candidates up; laying its histories out as a sparse matrix is not timed.
 """
 
@@ -9,6 +9,7 @@ import torch
 
 from bench.common import lengths
 from mfgan.ops import relation_sums
+from mfgan.ops.relation_sums import NUM_SPANS
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
 
@@ -27,7 +28,7 @@ def made_relation():
 
 
 def histories(sizes, positions, bounds, items):
-    """``(num_positions, num_items + 1)`` weighted counts as a sparse matrix by rows."""
+    """``(num_positions, num_items + 1)`` counts as a sparse matrix by rows."""
     starts = bounds[torch.searchsorted(bounds, positions.int(), right=True) - 1].tolist()
     rows = [items[start : p + 1] for start, p in zip(starts, positions.tolist(), strict=True)]
     dense = torch.zeros(len(rows), ITEMS + 1)
@@ -46,7 +47,7 @@ def test_score(compare, name):
     positions = torch.randperm(len(items))[: POSITIONS * num_sessions].sort().values
     candidates = torch.randint(1, ITEMS + 1, (len(positions), CANDIDATES))
     offsets, columns, values = made_relation()
-    weights = torch.ones(9)
+    weights = torch.ones(NUM_SPANS)
     relation = torch.sparse_csr_tensor(
         offsets, columns.long(), values, size=(ITEMS + 1, ITEMS + 1), check_invariants=False
     )

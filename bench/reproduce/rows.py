@@ -215,7 +215,7 @@ def _ablation_of_relation(title: str, run: str, kind: str, relation: str) -> Row
 
 def _left(kind: str, value: str, factors: Sequence[str]) -> list[str]:
     if value not in factors:
-        known = ", ".join(factors)
+        known = ", ".join([*factors, *RELATIONS])
         raise MfganError(f"reproduce: factor must be one of {known}, got {value!r}")
     left = [value] if kind == "only" else [other for other in factors if other != value]
     if not left:

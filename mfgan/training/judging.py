@@ -78,9 +78,7 @@ def judging_loss(
     if discriminators.mixture is not None:
         loss = loss + _mixture_loss(discriminators, logits)
     with torch.no_grad():
-        accuracy = 0.5 * (
-            (logits[:, :1] > 0).float().mean((0, 1)) + (logits[:, 1:] < 0).float().mean((0, 1))
-        )
+        accuracy = _accuracy(logits)
         figures = {"loss": losses.detach(), "accuracy": accuracy, "AUC": pair_auc(logits).mean(0)}
     return loss, by_factor(figures, discriminators.factor_names)
 
@@ -104,6 +102,12 @@ def tempered(
     # A position's mean is nobody's to tell: its level would be learned as a bias.
     sure = proposed - proposed.mean(1, keepdim=True)
     return logits + sure.unsqueeze(-1) * temper.factors, together + sure * temper.sum
+
+
+def _accuracy(logits: Tensor) -> Tensor:
+    """``(num_factors,)``; real and drawn items weigh the same. Logits are as in ``pair_auc``."""
+    real, drawn = logits[:, :1], logits[:, 1:]
+    return 0.5 * ((real > 0).float().mean((0, 1)) + (drawn < 0).float().mean((0, 1)))
 
 
 def pair_auc(logits: Tensor) -> Tensor:
@@ -149,9 +153,7 @@ def measure(
         logits = torch.cat([judged for judged, _ in found])
         combined = discriminators.combine(logits).unsqueeze(-1)
         judged, together = tempered(logits, temper, torch.cat([given for _, given in found]))
-        accuracy = 0.5 * (
-            (logits[:, :1] > 0).float().mean((0, 1)) + (logits[:, 1:] < 0).float().mean((0, 1))
-        )
+        accuracy = _accuracy(logits)
         errors = torch.stack([calibration_error(y) for y in logits.unbind(-1)])
     figures = {"AUC": pair_auc(judged).mean(0), "accuracy": accuracy, "calibration": errors}
     named = by_factor(figures, discriminators.factor_names)

@@ -208,7 +208,10 @@ def test_relations_judge_beside_the_factors_or_alone(out):
     ("row", "message"),
     [
         ("tunde", "row must be one of .* got 'tunde'; did you mean"),
-        ("only:price", "factor must be one of id, popularity, genre, got 'price'"),
+        (
+            "only:price",
+            "factor must be one of id, popularity, genre, transition, similarity, got 'price'",
+        ),
         ("without:alone", "another factor must judge without alone"),
         ("depth:3", "ablation must be one of .* got 'depth'"),
     ],
