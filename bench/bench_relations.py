@@ -1,14 +1,14 @@
-"""What histories say for candidates by a relation, against PyTorch's sparse product.
+"""What histories say by a relation, for candidates and for all items, against PyTorch.
 
-The rival multiplies the histories with the relation, for all items, and looks the
-candidates up; laying its histories out as a sparse matrix is not timed.
+The rival multiplies the histories with the relation as sparse matrices. Candidates are then looked
+up in the product, scores of all items have it added. Laying its histories out is not timed.
 """
 
 import pytest
 import torch
 
 from bench.common import lengths
-from mfgan.ops import relation_sums
+from mfgan.ops import add_relation_scores, relation_sums
 from mfgan.ops.relation_sums import NUM_SPANS
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
@@ -18,6 +18,10 @@ ITEMS, ENTRIES, POSITIONS, CANDIDATES = 3416, 200, 16, 33
 SCORE = {
     "relation-score-long": ("ml-1m", 16, 200),
     "relation-score-short": ("games", 64, 50),
+}
+EVERY_ITEM = {
+    "relation-all-items-long": ("ml-1m", 64, 200),
+    "relation-all-items-short": ("games", 256, 50),
 }
 
 
@@ -37,20 +41,28 @@ def histories(sizes, positions, bounds, items):
     return dense.to_sparse_csr()
 
 
-@pytest.mark.parametrize("name", SCORE)
-def test_score(compare, name):
-    dataset, num_sessions, max_len = SCORE[name]
+def made_sessions(dataset, num_sessions, max_len):
     torch.manual_seed(0)
     sizes = lengths(dataset, max_len, num_sessions)
     bounds = torch.tensor([0, *sizes.tolist()]).cumsum(0).to(torch.int32)
-    items = torch.randint(1, ITEMS + 1, (int(sizes.sum()),))
+    return sizes, bounds, torch.randint(1, ITEMS + 1, (int(sizes.sum()),))
+
+
+def as_matrix(offsets, columns, values):
+    size = (ITEMS + 1, ITEMS + 1)
+    return torch.sparse_csr_tensor(
+        offsets, columns.long(), values, size=size, check_invariants=False
+    )
+
+
+@pytest.mark.parametrize("name", SCORE)
+def test_score(compare, name):
+    dataset, num_sessions, max_len = SCORE[name]
+    sizes, bounds, items = made_sessions(dataset, num_sessions, max_len)
     positions = torch.randperm(len(items))[: POSITIONS * num_sessions].sort().values
     candidates = torch.randint(1, ITEMS + 1, (len(positions), CANDIDATES))
     offsets, columns, values = made_relation()
-    weights = torch.ones(NUM_SPANS)
-    relation = torch.sparse_csr_tensor(
-        offsets, columns.long(), values, size=(ITEMS + 1, ITEMS + 1), check_invariants=False
-    )
+    weights, relation = torch.ones(NUM_SPANS), as_matrix(offsets, columns, values)
     history = histories(sizes, positions, bounds, items)
 
     def ours():
@@ -59,6 +71,28 @@ def test_score(compare, name):
 
     def rival():
         return (history @ relation).to_dense().gather(1, candidates)
+
+    torch.testing.assert_close(ours(), rival(), rtol=1e-3, atol=1e-3)
+    compare(name, ours, rival)
+
+
+@pytest.mark.parametrize("name", EVERY_ITEM)
+def test_all_items(compare, name):
+    dataset, num_sessions, max_len = EVERY_ITEM[name]
+    sizes, bounds, items = made_sessions(dataset, num_sessions, max_len)
+    ends, logits = bounds[1:].long() - 1, torch.randn(num_sessions, ITEMS)
+    offsets, columns, values = made_relation()
+    weights, relation = torch.ones(NUM_SPANS), as_matrix(offsets, columns, values)
+    history = histories(sizes, ends, bounds, items)
+
+    def ours():
+        scores = logits.clone()
+        given = (offsets, columns, values, items, bounds, max_len, ends, weights)
+        add_relation_scores(scores, *given, max_history=max_len)
+        return scores
+
+    def rival():
+        return logits + (history @ relation).to_dense()[:, 1:]
 
     torch.testing.assert_close(ours(), rival(), rtol=1e-3, atol=1e-3)
     compare(name, ours, rival)

@@ -74,6 +74,16 @@ MFGAN_OPS(MFGAN_NAMESPACE, m) {
       "relation_sums(Tensor offsets, Tensor columns, Tensor values, Tensor items, "
       "Tensor cu_seqlens, Tensor positions, Tensor candidates, int max_history) -> Tensor");
 
+  // Adds to scores (num_positions, num_items), column c being item c + 1, the sums over the history
+  // of those entries, times the weight (9,) of their span. Projections (num_positions, 9) are the
+  // sums over items of numbers times entries, which is the gradient of the weights by position.
+  m.def(
+      "add_relation_scores(Tensor(a!) scores, Tensor offsets, Tensor columns, Tensor values, "
+      "Tensor items, Tensor cu_seqlens, Tensor positions, Tensor weight, int max_history) -> ()");
+  m.def(
+      "relation_projections(Tensor numbers, Tensor offsets, Tensor columns, Tensor values, "
+      "Tensor items, Tensor cu_seqlens, Tensor positions, int max_history) -> Tensor");
+
   // Logits (num_positions, num_candidates, num_factors) of candidates after prefixes of packed
   // sessions; backward gives the gradients of the floating tensors, in their order. `allow_tf32` as
   // above.

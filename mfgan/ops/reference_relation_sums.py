@@ -59,10 +59,13 @@ def session_starts(cu_seqlens: Tensor, positions: Tensor) -> Tensor:
 
 def entry_keys(offsets: Tensor, columns: Tensor) -> Tensor:
     """``(n,)`` int64, ``row * num_rows + column`` of every entry, ascending: what is looked up."""
-    num_rows = offsets.shape[0] - 1
-    rows = torch.arange(num_rows, device=columns.device)
-    owners = rows.repeat_interleave(offsets.diff(), output_size=columns.shape[0])
-    return owners * num_rows + columns
+    return entry_owners(offsets, columns) * (offsets.shape[0] - 1) + columns
+
+
+def entry_owners(offsets: Tensor, columns: Tensor) -> Tensor:
+    """``(n,)`` int64, the row of every entry."""
+    rows = torch.arange(offsets.shape[0] - 1, device=columns.device)
+    return rows.repeat_interleave(offsets.diff(), output_size=columns.shape[0])
 
 
 def entries(keys: Tensor, values: Tensor, num_rows: int, had: Tensor, candidates: Tensor) -> Tensor:

@@ -47,46 +47,49 @@ def relation_sums(
         ValueError: A shape, a device, a bound or an item is wrong.
         TypeError: A dtype is wrong.
     """
-    _check(offsets, columns, values, items, cu_seqlens, positions, candidates, max_history)
     relation = (offsets, columns, values)
+    check_relation(_WHERE, *relation, items, cu_seqlens, positions, max_history)
+    checks.dtype(_WHERE, "candidates", candidates, torch.int64)
+    checks.device(_WHERE, "candidates", candidates, values)
+    if candidates.dim() != 2 or len(candidates) != len(positions):
+        raise ValueError(
+            f"{_WHERE}: candidates must be ({len(positions)}, num_candidates), "
+            f"got {checks.shape(candidates)}"
+        )
     if values.device.type in _DEVICES:
         op = torch.ops.mfgan.relation_sums.default
-        found: Tensor = op(*relation, items, cu_seqlens, positions, candidates, max_history)
+        asked = candidates.contiguous()
+        found: Tensor = op(*relation, items, cu_seqlens, positions, asked, max_history)
         return found
     return reference_relation_sums.relation_sums(
         *relation, items, cu_seqlens, max_seqlen, positions, candidates, max_history=max_history
     )
 
 
-def _check(
+def check_relation(
+    where: str,
     offsets: Tensor,
     columns: Tensor,
     values: Tensor,
     items: Tensor,
     cu_seqlens: Tensor,
     positions: Tensor,
-    candidates: Tensor,
     max_history: int,
 ) -> None:
-    integers = {"offsets": offsets, "items": items, "positions": positions}
-    for name, tensor in {**integers, "candidates": candidates}.items():
-        checks.dtype(_WHERE, name, tensor, torch.int64)
-        checks.device(_WHERE, name, tensor, values)
+    """Complain, in the name of an operator, of a relation and histories that do not fit."""
+    for name, tensor in (("offsets", offsets), ("items", items), ("positions", positions)):
+        checks.dtype(where, name, tensor, torch.int64)
+        checks.device(where, name, tensor, values)
     for name, tensor in (("columns", columns), ("cu_seqlens", cu_seqlens)):
-        checks.dtype(_WHERE, name, tensor, torch.int32)
-        checks.device(_WHERE, name, tensor, values)
-    checks.dtype(_WHERE, "values", values, torch.float32)
-    if candidates.dim() != 2 or len(candidates) != len(positions):
-        raise ValueError(
-            f"{_WHERE}: candidates must be ({len(positions)}, num_candidates), "
-            f"got {checks.shape(candidates)}"
-        )
+        checks.dtype(where, name, tensor, torch.int32)
+        checks.device(where, name, tensor, values)
+    checks.dtype(where, "values", values, torch.float32)
     if values.shape != columns.shape:
         raise ValueError(
-            f"{_WHERE}: values must be {checks.shape(columns)}, got {checks.shape(values)}"
+            f"{where}: values must be {checks.shape(columns)}, got {checks.shape(values)}"
         )
     if max_history < 1:
-        raise ValueError(f"{_WHERE}: max_history must be 1 or more, got {max_history}")
+        raise ValueError(f"{where}: max_history must be 1 or more, got {max_history}")
 
 
 def _fake(

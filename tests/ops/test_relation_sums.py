@@ -1,36 +1,15 @@
 """relation_sums: each span of distance has what its items say, on a kernel and without one."""
 
-import numpy as np
 import pytest
 import torch
+from made_relation import ITEMS, LENGTHS, by_hand, relation, sessions
 
 from mfgan.ops import library, reference_relation_sums, relation_sums
 from mfgan.ops.reference_relation_sums import SPANS
 
-LENGTHS = (3, 0, 5, 1, 90)
-ITEMS = 30
-
 needs_kernel = pytest.mark.skipif(
     "cpu" not in library.devices("relation_sums"), reason="the CPU library is not built"
 )
-
-
-def relation(density=0.3):
-    rng = np.random.default_rng(0)
-    dense = np.where(rng.random((ITEMS + 1, ITEMS + 1)) < density, rng.random(), 0.0)
-    dense *= rng.random((ITEMS + 1, ITEMS + 1))
-    dense[0] = 0
-    rows, columns = dense.nonzero()
-    offsets = np.searchsorted(rows, np.arange(ITEMS + 2))
-    values = dense[rows, columns].astype(np.float32)
-    parts = (offsets.astype(np.int64), columns.astype(np.int32), values)
-    return dense, tuple(torch.from_numpy(part) for part in parts)
-
-
-def sessions():
-    draws = torch.Generator().manual_seed(0)
-    items = torch.randint(0, ITEMS + 1, (sum(LENGTHS),), generator=draws)
-    return items, torch.tensor([0, *np.cumsum(LENGTHS)], dtype=torch.int32), max(LENGTHS)
 
 
 def asked(count=60, each=7):
@@ -38,18 +17,6 @@ def asked(count=60, each=7):
     positions = torch.randint(0, sum(LENGTHS), (count,), generator=draws)
     positions[:2] = torch.tensor([0, sum(LENGTHS) - 1])
     return positions, torch.randint(0, ITEMS + 1, (count, each), generator=draws)
-
-
-def by_hand(dense, positions, candidates, max_history):
-    items, bounds, _ = sessions()
-    found = np.zeros((*candidates.shape, len(SPANS)))
-    for row, position in enumerate(positions.tolist()):
-        start = max(int(bound) for bound in bounds if bound <= position)
-        for distance in range(min(position - start + 1, max_history)):
-            place = max(span for span, first in enumerate(SPANS) if first <= distance)
-            for column, item in enumerate(candidates[row].tolist()):
-                found[row, column, place] += dense[items[position - distance], item]
-    return torch.from_numpy(found).float()
 
 
 @pytest.mark.parametrize("max_history", [1, 6, 64, 65, 200])
