@@ -101,11 +101,11 @@ def command(
 def _settings(
     run_dir: Path, preset: str | None, file: Path | None, overrides: list[str], resume: bool
 ) -> "RunConfig":
-    from mfgan.config import load_config
+    from mfgan.config import load_config, stored_config
 
     stored = run_dir / "config.toml"
     if resume and preset is None and file is None and stored.exists():
-        return load_config(file=stored, overrides=overrides)
+        return stored_config(stored, overrides)
     return load_config(preset or "tuned", file, overrides)
 
 

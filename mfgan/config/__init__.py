@@ -4,7 +4,7 @@ A run's settings are resolved once, in this order, the later winning: the preset
 ``a.b=value`` overrides. What they resolve to is written to ``config.toml`` of the run directory.
 """
 
-from mfgan.config.load import load_config, parse_config
+from mfgan.config.load import load_config, parse_config, stored_config
 from mfgan.config.models import DiscriminatorConfig, GeneratorConfig, Section
 from mfgan.config.presets import PRESETS, Preset
 from mfgan.config.run_config import Objective, RunConfig
@@ -39,4 +39,5 @@ __all__ = [
     "StageConfig",
     "load_config",
     "parse_config",
+    "stored_config",
 ]

@@ -47,6 +47,21 @@ def load_config(
     return parse_config(resolve(TEXTS[preset], file, overrides))
 
 
+def stored_config(file: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The settings that a run was made with, from the file that it keeps.
+
+    A setting that the file lacks has its default, not a preset's: it came after the run.
+
+    Args:
+        file: The run's ``config.toml``.
+        overrides: As for ``load_config``.
+
+    Raises:
+        MfganError: As for ``load_config``.
+    """
+    return parse_config(resolve("", file, overrides))
+
+
 def parse_config(values: Mapping[str, Any]) -> RunConfig:
     """Validate a nested mapping of settings.
 

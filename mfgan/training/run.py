@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mfgan._version import __version__
-from mfgan.config import RunConfig, load_config
+from mfgan.config import RunConfig, stored_config
 from mfgan.data.dataset import PreparedDataset
 from mfgan.errors import MfganError, nearest
 from mfgan.files import atomic_file, read_json, write_json
@@ -64,7 +64,7 @@ class Run:
                 f"{path}: schema_version must be at most {_SCHEMA_VERSION}, got {version}: a newer "
                 "mfgan wrote it; upgrade mfgan"
             )
-        return cls(path, load_config(file=path / _CONFIG), header)
+        return cls(path, stored_config(path / _CONFIG), header)
 
     @classmethod
     def create(
