@@ -22,6 +22,7 @@ from mfgan.models.correction import best_unseen
 if TYPE_CHECKING:
     from mfgan.data.dataset import PreparedDataset
     from mfgan.models.generator import Generator
+    from mfgan.models.relation_term import RelationScores
     from mfgan.training.run import Run
 
 SESSION = "session"
@@ -55,18 +56,21 @@ class Proposals:
 
     Args:
         hidden: ``(num_sessions, hidden_dim)``, its states after each session.
+        relations: What relations add to its logits there; None for nothing.
         logits: ``(num_sessions, top_k)`` of its best, minus infinity where too few are unseen.
         items: ``(num_sessions, top_k)`` int64 item_idx.
     """
 
     hidden: Tensor
+    relations: "RelationScores | None"
     logits: Tensor
     items: Tensor
 
     def of(self, session: int) -> "Proposals":
         """Those of one session, as the only one."""
         row = slice(session, session + 1)
-        return Proposals(self.hidden[row], self.logits[row], self.items[row])
+        relations = None if self.relations is None else self.relations.of(row)
+        return Proposals(self.hidden[row], relations, self.logits[row], self.items[row])
 
 
 class Recommender:
@@ -205,9 +209,9 @@ class Recommender:
         """What the generator would recommend by itself, however the run ranks."""
         histories = [session.items for session in sessions]
         batch = JaggedBatch.from_sequences(histories, max_len=self._max_len).to(self._device)
-        hidden = self.generator(batch, last_only=True)
-        scores = hidden @ self.generator.item_table.T
-        return Proposals(hidden, *best_unseen(scores.float(), batch, top_k))
+        hidden, scores = self.generator.scores_after(batch)
+        relations = self.generator.relation_scores(batch, batch.last_tokens())
+        return Proposals(hidden, relations, *best_unseen(scores.float(), batch, top_k))
 
     @torch.inference_mode()
     def _block(self, sessions: Sequence[Session], k: int) -> pl.DataFrame:

@@ -5,6 +5,7 @@ import json
 import torch
 
 from mfgan.config import DiscriminatorConfig, GeneratorConfig, RunConfig
+from mfgan.data.relations import count_relation
 from mfgan.files import write_json
 from mfgan.models.chance import ChanceCurve
 from mfgan.models.correction import CALIBRATION_FILE, Correction, FactorCorrection
@@ -28,8 +29,11 @@ def finished_run(path, dataset, *, stages=ALL_STAGES, seed=0, config=CONFIG):
     for place, stage in enumerate(stages):
         models = {}
         if stage != "pretrain-discriminator":
-            models["generator"] = Generator(
-                config.generator, dataset.num_items, factors=factors, seed=10 * seed + place
+            models["generator"] = related(
+                Generator(
+                    config.generator, dataset.num_items, factors=factors, seed=10 * seed + place
+                ),
+                dataset,
             )
         if stage in ("pretrain-discriminator", "adversarial"):
             judges = Discriminators(config.discriminator, factors, seed=10 * seed + place)
@@ -38,6 +42,16 @@ def finished_run(path, dataset, *, stages=ALL_STAGES, seed=0, config=CONFIG):
         _save(run, stage, models)
         _log(run, stage)
     return run
+
+
+def related(generator, dataset):
+    """The generator with its relations counted and of weights that are not 0, if it has any."""
+    term = generator.relations
+    if term is not None:
+        term.take({name: term.laid_out(count_relation(name, dataset)) for name in term.names})
+        draws = torch.Generator().manual_seed(1)
+        term.weight.data.normal_(0, 1 / term.scale, generator=draws)
+    return generator
 
 
 AS_IT_IS = ChanceCurve((0.0, 1.0), (0.0, 1.0))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mfgan.config import RunConfig, load_config, parse_config
+from mfgan.config import RunConfig, load_config, parse_config, stored_config
 from mfgan.errors import MfganError
 
 
@@ -93,3 +93,13 @@ def test_differences_name_settings():
 def test_settings_are_frozen():
     with pytest.raises(ValueError, match="frozen"):
         RunConfig().seed = 3
+
+
+def test_a_setting_that_came_after_a_run_is_off_in_it(tmp_path):
+    file = tmp_path / "config.toml"
+    lines = load_config("tuned").to_toml().splitlines()
+    file.write_text("\n".join(line for line in lines if not line.startswith("relations")))
+    assert load_config("tuned").generator.relations == "all"
+    assert stored_config(file).generator.relations == ()
+    again = stored_config(file, ["generator.relations=['transition']"])
+    assert again.generator.relations == ("transition",)

@@ -12,15 +12,17 @@ from mfgan.explain.plot import draw_svg
 from mfgan.explain.score_faithfulness import score_parts_held
 from mfgan.explain.score_parts import ScoreParts
 from mfgan.models.generator import ITEM_ITSELF
+from mfgan.names import RELATIONS
 
 # The generator has one factor that does not judge here, and the judges have one it does not have.
 GENERATOR = CONFIG.generator.model_copy(update={"factors": ("tags", "genre")})
 JUDGES = CONFIG.discriminator.model_copy(update={"factors": ("genre", "vector")})
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "cosine"])
+@pytest.fixture(params=["plain", "cosine", "related"])
 def run(request, tmp_path):
-    generator = GENERATOR.model_copy(update={"normalize": request.param})
+    changed = {"cosine": {"normalize": True}, "related": {"relations": RELATIONS}}
+    generator = GENERATOR.model_copy(update=changed.get(request.param, {}))
     config = CONFIG.model_copy(update={"generator": generator})
     return finished_run(tmp_path / "run", made_dataset(tmp_path, min_len=5), config=config)
 
@@ -42,7 +44,8 @@ def test_the_parts_add_up_to_the_score(run):
     explainer = Explainer(run)
     found = explainer.explain(user="u0003", k=6)
     parts = found.score_parts
-    assert parts.names == (ITEM_ITSELF, "tags", "genre")
+    assert parts.names == run.generator().part_names
+    assert parts.names[:3] == (ITEM_ITSELF, "tags", "genre")
     np.testing.assert_allclose(parts.values.sum(1), leads(explainer, found), atol=1e-4)
     assert np.abs(parts.values).max(0).min() > 0.01
     for entry, row in zip(found.details["recommendations"], parts.values, strict=True):
@@ -55,8 +58,9 @@ def test_judges_have_their_part_where_they_rank(run):
     explainer = Explainer(run, with_discriminators=True)
     found = explainer.explain(user="u0003", k=6)
     judges = explainer.judge.factor_names
-    assert set(found.score_parts.names) == {ITEM_ITSELF, *GENERATOR.factors, *judges}
-    assert alone.score_parts.names == (ITEM_ITSELF, "tags", "genre")
+    own = run.generator().part_names
+    assert set(found.score_parts.names) == {*own, *judges}
+    assert alone.score_parts.names == own
     lead = leads(explainer, found)
     np.testing.assert_allclose(found.score_parts.values.sum(1), lead, atol=1e-4)
     genre = found.score_parts.names.index("genre")
@@ -113,4 +117,5 @@ def test_the_generator_is_whole_again_after_a_part_was_dealt_anew(run):
         first = score_parts_held(generator, batches, k=3, top_k=9, deals=2, rng=rng)
     assert generator.item_embedding is own
     assert generator.factor_embedding is factors
+    assert generator.relations is None or generator.relations._dealt is None
     assert [values.shape for _, _, values in first] == [(6,), (6,)]

@@ -25,6 +25,7 @@ GENERATOR = {
     "normalize": False,
     "temperature": 1.0,
     "factors": "all",
+    "relations": "all",
     "unseen_only": True,
     "init_scale": 0.02,
 }

@@ -2,7 +2,16 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+from mfgan.names import RELATIONS
 
 
 class Section(BaseModel):
@@ -19,6 +28,18 @@ def _names_or_all(value: object) -> object:
 
 
 NamesOrAll = Annotated[tuple[str, ...] | Literal["all"], BeforeValidator(_names_or_all)]
+
+
+def _are_relations(names: NamesOrAll) -> NamesOrAll:
+    unknown = () if names == "all" else [name for name in names if name not in RELATIONS]
+    if unknown:
+        raise ValueError(f"must be of {', '.join(RELATIONS)}, got {unknown[0]!r}")
+    if names != "all" and len(set(names)) < len(names):
+        raise ValueError(f"must be named once, got {', '.join(names)}")
+    return names
+
+
+Relations = Annotated[NamesOrAll, AfterValidator(_are_relations)]
 
 
 class GeneratorConfig(Section):
@@ -66,6 +87,12 @@ class GeneratorConfig(Section):
         description="factors whose vectors are added to the item's own, where it is read and where "
         "it is ranked; none named: none, as published; all: every attribute of the item table that "
         "is no vector",
+    )
+    relations: Relations = Field(
+        default=(),
+        description="relations whose word is added to every logit: transition (what came straight "
+        "after what) and similarity (what goes with what, of 20,000 items at most), or all; the "
+        "adversarial stage counts them and learns their weights, before it they say nothing",
     )
     unseen_only: bool = Field(
         default=False,

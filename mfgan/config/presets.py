@@ -72,6 +72,7 @@ positions = "start"
 norm_place = "post"
 convolution = 10
 factors = "all"
+relations = "all"
 dropout = 0.3
 attention_dropout = 0.3
 unseen_only = true

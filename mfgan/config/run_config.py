@@ -71,20 +71,30 @@ class RunConfig(Section):
     def _relations_are_of_others(self) -> "RunConfig":
         named = self.discriminator.factors
         judges = RELATIONS if named == "all" else [name for name in named if name in RELATIONS]
-        if not judges:
-            return self
-        where = f"with {judges[0]} in discriminator.factors"
-        if self.cross_fit.folds < 2:
-            raise ValueError(
-                f"cross_fit.folds must be 2 or more {where}, got {self.cross_fit.folds}: counts of "
-                "a user's own session give her next item away"
+        if judges:
+            where = f"with {judges[0]} in discriminator.factors"
+            if self.cross_fit.folds < 2:
+                raise ValueError(
+                    f"cross_fit.folds must be 2 or more {where}, got {self.cross_fit.folds}: "
+                    "counts of a user's own session give her next item away"
+                )
+            self._looks_at_ends_alone(where)
+        if self.generator.relations:
+            self._looks_at_ends_alone(
+                "with generator.relations", "; generator.relations=[] leaves them out"
             )
-        if self.adversarial.contexts != "ends":
-            raise ValueError(f"adversarial.contexts must be ends {where}, got training")
-        if self.adversarial.discriminator_epochs:
-            got = self.adversarial.discriminator_epochs
-            raise ValueError(f"adversarial.discriminator_epochs must be 0 {where}, got {got}")
         return self
+
+    def _looks_at_ends_alone(self, where: str, otherwise: str = "") -> None:
+        contexts, epochs = self.adversarial.contexts, self.adversarial.discriminator_epochs
+        if contexts != "ends":
+            raise ValueError(
+                f"adversarial.contexts must be ends {where}, got {contexts}{otherwise}"
+            )
+        if epochs:
+            raise ValueError(
+                f"adversarial.discriminator_epochs must be 0 {where}, got {epochs}{otherwise}"
+            )
 
     @model_validator(mode="after")
     def _fits_on_validation_items(self) -> "RunConfig":
@@ -92,6 +102,11 @@ class RunConfig(Section):
             raise ValueError(
                 "adversarial.reward must be probability or log-odds without selection.enabled, "
                 "got calibrated"
+            )
+        fitted = self.adversarial.relation_weights == "fitted"
+        if self.generator.relations and fitted and not self.selection.enabled:
+            raise ValueError(
+                "adversarial.relation_weights must be zero without selection.enabled, got fitted"
             )
         return self
 

@@ -188,6 +188,12 @@ class AdversarialConfig(StageConfig):
         "more than chance there weigh nothing",
     )
 
+    relation_weights: Literal["fitted", "zero"] = Field(
+        default="fitted",
+        description="of generator.relations when the stage begins, and its control: fitted to "
+        "validation items by likelihood; or 0, to be learned from the judges alone",
+    )
+
     @model_validator(mode="after")
     def _others_to_leave_out(self) -> "AdversarialConfig":
         alone = self.policy == "multinomial" and self.num_samples == 1

@@ -26,11 +26,7 @@ class GeneratorScorer:
 
     def __call__(self, batch: JaggedBatch) -> Tensor:
         """``(num_sessions, num_items + 1)`` float32."""
-        batch = batch.to(self._device)
-        hidden = self._generator(batch, last_only=True)
-        # The reserved column 0 is nobody's business here, so the plain product will do.
-        scores: Tensor = hidden @ self._generator.item_table.T
-        return scores
+        return self._generator.scores_after(batch.to(self._device))[1]
 
 
 class CorrectedScorer:

@@ -212,8 +212,9 @@ class Explainer:
     ) -> ScoreParts:
         """Of the generator's logit, and of the judges where they have their part in the ranking."""
         generator = self.recommender.generator
-        hidden, places = proposals.hidden, torch.from_numpy(items)[None].to(proposals.items.device)
-        found = generator_parts(generator, hidden, places, proposals.logits, proposals.items)
+        places = torch.from_numpy(items)[None].to(proposals.items.device)
+        states = (proposals.hidden, proposals.relations)
+        found = generator_parts(generator, *states, places, proposals.logits, proposals.items)
         parts = ScoreParts(generator.part_names, found[0].float().cpu().numpy())
         if not self._corrects or judged.contributions is None:
             return parts

@@ -79,33 +79,52 @@ class _Told:
 
     def __init__(self, generator: Generator, batch: "JaggedBatch", k: int, top_k: int) -> None:
         self._batch = batch
-        hidden = generator(batch, last_only=True)
-        best, self._items = best_unseen(hidden @ generator.item_table.T, batch, max(k, top_k))
+        hidden, scores = generator.scores_after(batch)
+        best, self._items = best_unseen(scores, batch, max(k, top_k))
         self._chances, self._num_items = best.softmax(1), k
         self.there = best[:, :k].isfinite()
-        self.parts = generator_parts(generator, hidden, self._items[:, :k], best, self._items)
+        relations = generator.relation_scores(batch, batch.last_tokens())
+        items = self._items[:, :k]
+        self.parts = generator_parts(generator, hidden, relations, items, best, self._items)
         self.lead = self.lead_by(generator)
 
     def lead_by(self, generator: Generator) -> Tensor:
         """``(num_sessions, k)``: logits beyond that of an average candidate, by some generator."""
         hidden = generator(self._batch, last_only=True)
-        logits = torch.einsum("nd,nkd->nk", hidden, generator.item_table[self._items])
+        relations = generator.relation_scores(self._batch, self._batch.last_tokens())
+        logits = generator.logit_parts(hidden, self._items, relations).sum(-1)
         usual = (self._chances * logits).sum(1, keepdim=True)
         return logits[:, : self._num_items] - usual
 
 
 @contextmanager
 def _dealt_anew(generator: Generator, part: int, rng: np.random.Generator) -> Iterator[None]:
-    """The generator with one part of the item vectors dealt anew, for as long as this lasts."""
-    own, factors = generator.item_embedding, generator.factor_embedding
+    """The generator with one part of its logits dealt anew, for as long as this lasts."""
+    own, factors, relations = (
+        generator.item_embedding,
+        generator.factor_embedding,
+        generator.relations,
+    )
     owners = dealt_items(len(own), rng)
+    first_relation = 1 + len(generator.factor_names)
     if part == 0:
         generator.item_embedding = nn.Parameter(own[torch.from_numpy(owners)], requires_grad=False)
-    elif factors is not None:
-        each = np.tile(np.arange(len(own)), (len(generator.factor_names), 1))
-        each[part - 1] = owners
+    elif part < first_relation and factors is not None:
+        each = _one_dealt(owners, part - 1, len(generator.factor_names))
         generator.factor_embedding = DealtAnew(factors, each)  # type: ignore[assignment]
+    elif relations is not None:
+        each = _one_dealt(owners, part - first_relation, len(relations.names))
+        relations.dealt(torch.from_numpy(each))
     try:
         yield
     finally:
         generator.item_embedding, generator.factor_embedding = own, factors
+        if relations is not None:
+            relations.dealt(None)
+
+
+def _one_dealt(owners: np.ndarray, which: int, count: int) -> np.ndarray:
+    """``(count, len(owners))``: one of several dealt anew, every other its own."""
+    each = np.tile(np.arange(len(owners)), (count, 1))
+    each[which] = owners
+    return each

@@ -11,6 +11,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from mfgan.models.generator import Generator
+    from mfgan.models.relation_term import RelationScores
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class ScoreParts:
     """Parts that add up to how far each score lies above that of an average candidate.
 
     Args:
-        names: Of the parts: what is the item's own, then its factors.
+        names: Of the parts: what is the item's own, then its factors and relations.
         values: ``(n, len(names))`` float32, signed, in units of the score: a part of 1 makes the
             item e times as probable beside a candidate that does not have it.
     """
@@ -41,16 +42,22 @@ class ScoreParts:
 
 
 def generator_parts(
-    generator: "Generator", hidden: Tensor, items: Tensor, best: Tensor, candidates: Tensor
+    generator: "Generator",
+    hidden: Tensor,
+    relations: "RelationScores | None",
+    items: Tensor,
+    best: Tensor,
+    candidates: Tensor,
 ) -> Tensor:
-    """What each part of the item vectors adds to logits, beyond what it adds to a candidate's.
+    """What each part of the item vectors, and each relation, adds beyond a candidate's.
 
     ``h . v_p(i) - sum_c p(c) h . v_p(c)``, ``v_p`` a part of an item's vector, ``c`` over the
-    generator's candidates and ``p`` its chance of each among them.
+    generator's candidates and ``p`` its chance of each among them; alike what a relation says.
 
     Args:
         generator: Whose logits.
         hidden: ``(num_sessions, hidden_dim)``, its states after each session.
+        relations: What relations add to its logits there; None for nothing.
         items: ``(num_sessions, n)`` int64, the items in question.
         best: ``(num_sessions, num_candidates)``, its logits of its best items.
         candidates: ``(num_sessions, num_candidates)`` int64, which those are.
@@ -58,5 +65,6 @@ def generator_parts(
     Returns:
         ``(num_sessions, n, len(generator.part_names))``, signed.
     """
-    usual = torch.einsum("nc,ncf->nf", best.softmax(1), generator.logit_parts(hidden, candidates))
-    return generator.logit_parts(hidden, items) - usual.unsqueeze(1)
+    others = generator.logit_parts(hidden, candidates, relations)
+    usual = torch.einsum("nc,ncf->nf", best.softmax(1), others)
+    return generator.logit_parts(hidden, items, relations) - usual.unsqueeze(1)

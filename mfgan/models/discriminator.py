@@ -11,7 +11,7 @@ from mfgan.models.combination import combine
 from mfgan.models.factor_embedding import named_factors
 from mfgan.models.factor_towers import FactorTowers
 from mfgan.models.relation_judges import RelationJudges
-from mfgan.names import ID, MOST_SIMILAR, RELATIONS, SIMILARITY
+from mfgan.names import ID, RELATIONS, relations_of
 
 if TYPE_CHECKING:
     from mfgan.config import DiscriminatorConfig
@@ -124,11 +124,6 @@ class Discriminators(FactorTowers):
             for name, rows in self.factor_slices(factor).items():
                 parameters[name][rows] = state[name][rows]
 
-    def make_room(self, tensors: Mapping[str, Tensor]) -> None:
-        """Size what was counted as a checkpoint has it, before that is loaded."""
-        if self.relations is not None:
-            self.relations.make_room(tensors, _RELATIONS)
-
 
 def judge_names(
     config: "DiscriminatorConfig", factors: Sequence[str], num_items: int
@@ -145,8 +140,8 @@ def judge_names(
     """
     names = config.factors or tuple(factors)
     if config.factors == "all":
-        found = [name for name in RELATIONS if name != SIMILARITY or num_items <= MOST_SIMILAR]
-        names = (*(name for name in factors if name != ID), *found)
+        others = (name for name in factors if name != ID)
+        names = (*others, *relations_of("all", num_items))
     if not names:
         raise MfganError("discriminators: at least one factor must be there, got none")
     is_relation = {name: name in RELATIONS and name not in factors for name in names}

@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 from mfgan.models.factor_embedding import FactorEmbedding, factor_rngs, named_factors
 from mfgan.models.layers import SHORTEST, Block, make_norm, unit_rows
+from mfgan.models.relation_term import RelationScores, RelationTerm
+from mfgan.names import relations_of
 from mfgan.ops import dropout_residual
 
 if TYPE_CHECKING:
@@ -24,7 +26,8 @@ class Generator(nn.Module):
 
     The item embedding is tied with the output: the logit of item ``i`` after token ``t`` is
     ``hidden[t] · item_table[i]``. With ``config.factors`` an item's vector is the sum of its own
-    and of one for each factor, so that items learn from others like them.
+    and of one for each factor, so that items learn from others like them. With ``config.relations``
+    a logit is that and what relations between items say (`RelationTerm`), once they are counted.
 
     Args:
         config: Sizes and options.
@@ -37,6 +40,7 @@ class Generator(nn.Module):
 
     Attributes:
         factor_names: The factors in the items' vectors.
+        relations: The relations in the logits; None for none.
 
     Example:
         >>> generator = Generator(GeneratorConfig(hidden_dim=8), num_items=20)
@@ -72,6 +76,11 @@ class Generator(nn.Module):
             self.position_embedding = nn.Parameter(torch.empty(config.max_len, config.hidden_dim))
         self.blocks = nn.ModuleList(Block(config, place) for place in range(config.num_blocks))
         self.final_norm = make_norm(config) if config.norm_place == "pre" else nn.Identity()
+        self.relations: RelationTerm | None = None
+        named = relations_of(config.relations, num_items)
+        # As among judges, a factor that is called as a relation is comes first.
+        if related := tuple(name for name in named if name not in self.factor_names):
+            self.relations = RelationTerm(related, num_items, config.max_len, config.hidden_dim)
         self._initialise(torch.Generator().manual_seed(seed))
         if self.factor_embedding is not None:
             self.factor_embedding.reset_parameters(factor_rngs(self.factor_names, seed))
@@ -79,8 +88,8 @@ class Generator(nn.Module):
     @torch.no_grad()
     def _initialise(self, generator: torch.Generator) -> None:
         for name, parameter in self.named_parameters():
-            if name.startswith("factor_embedding"):
-                continue  # they draw from their own, so that the rest is as without them
+            if name.startswith(("factor_embedding", "relations")):
+                continue  # these draw from their own or are 0, and the rest is as without them
             if name.endswith("embedding"):
                 parameter.normal_(0, self.config.init_scale, generator=generator)
             elif parameter.ndim == 2 and name.endswith("weight"):
@@ -158,15 +167,19 @@ class Generator(nn.Module):
 
     @property
     def part_names(self) -> tuple[str, ...]:
-        """What an item's vector is the sum of: its own, and one for each of its factors."""
-        return (ITEM_ITSELF, *self.factor_names)
+        """What a logit is the sum of: the item's own part, its factors', and its relations'."""
+        related = self.relations.names if self.relations is not None else ()
+        return (ITEM_ITSELF, *self.factor_names, *related)
 
-    def logit_parts(self, hidden: Tensor, items: Tensor) -> Tensor:
-        """What each part of an item's vector adds to the item's logit.
+    def logit_parts(
+        self, hidden: Tensor, items: Tensor, relations: RelationScores | None = None
+    ) -> Tensor:
+        """What each part of an item's vector, and each relation, adds to the item's logit.
 
         Args:
             hidden: ``(n, hidden_dim)`` rows of what ``forward`` gave.
             items: ``(n, k)`` int64 item_idx.
+            relations: What ``relation_scores`` gave of these rows; None for nothing.
 
         Returns:
             ``(n, k, len(part_names))``; a row adds up to the logit.
@@ -178,16 +191,51 @@ class Generator(nn.Module):
         if self.config.normalize:
             lengths = torch.linalg.vector_norm(vectors.sum(0), dim=-1, keepdim=True)
             vectors = vectors / lengths.clamp_min(SHORTEST)
-        return torch.einsum("nd,fnkd->nkf", hidden, vectors.view(len(vectors), *items.shape, -1))
+        parts = torch.einsum("nd,fnkd->nkf", hidden, vectors.view(len(vectors), *items.shape, -1))
+        if self.relations is None:
+            return parts
+        silent = parts.new_zeros(*items.shape, len(self.relations.names))
+        return torch.cat([parts, silent if relations is None else relations.parts(items)], -1)
+
+    def relation_scores(self, batch: "JaggedBatch", tokens: Tensor) -> RelationScores | None:
+        """What relations add to the logits after some tokens.
+
+        Args:
+            batch: The sessions.
+            tokens: ``(n,)`` int64, places in the batch.
+
+        Returns:
+            That, or None where the generator has no relations or has counted none yet.
+        """
+        if self.relations is None or self.relations.is_empty:
+            return None
+        return self.relations.at(batch, tokens)
+
+    def scores_after(self, batch: "JaggedBatch") -> tuple[Tensor, Tensor]:
+        """Scores of all items after each session, without dropout.
+
+        Args:
+            batch: Packed sessions of at most ``max_len`` interactions.
+
+        Returns:
+            ``(num_sessions, hidden_dim)`` states and ``(num_sessions, num_items + 1)`` logits,
+            relations counted in; column 0 means nothing.
+        """
+        hidden = self(batch, last_only=True)
+        scores = hidden @ self.item_table.T
+        relations = self.relation_scores(batch, batch.last_tokens())
+        if relations is not None:
+            relations.add_to(scores[:, 1:], slice(None))
+        return hidden, scores
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Scores of all items.
+        """Scores of all items by their vectors alone.
 
         Args:
             hidden: ``(n, hidden_dim)`` rows of what ``forward`` gave.
 
         Returns:
-            ``(n, num_items + 1)``, column 0 minus infinity.
+            ``(n, num_items + 1)``, column 0 minus infinity; without relations.
         """
         scores = hidden @ self.item_table.T
         mask = torch.zeros(scores.shape[-1], device=scores.device, dtype=scores.dtype)

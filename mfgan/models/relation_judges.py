@@ -1,31 +1,19 @@
 """Discriminators of relations: how well a candidate goes with what is in the history."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mfgan.ops import relation_sums
-from mfgan.ops.reference_relation_sums import SPANS, entries, entry_keys, session_starts
-from mfgan.ops.relation_sums import NUM_SPANS
+from mfgan.models.relation_tables import RelationTables
 
 if TYPE_CHECKING:
     from mfgan.data.batch import JaggedBatch
-    from mfgan.data.relations import Relation
-
-_PARTS = ("offsets", "columns", "values")
-Table = tuple[Tensor, Tensor, Tensor]
-"""A relation as ``relation_sums`` has it: offsets, columns and values."""
 
 
-class RelationJudges(nn.Module):
-    """For each relation ``R`` the logit ``b + sum_d w(d) R[s_d, i]`` of a candidate ``i``.
-
-    ``s_d`` is the history's item at distance ``d`` from its end; ``w`` has a weight for each of the
-    distances 0 to 3, 4-7, 8-15, 16-31, 32-63 and all beyond, and is learned as ``b`` is. ``R`` is
-    counted, kept with the weights, and empty before `take`.
+class RelationJudges(RelationTables):
+    """For each relation the logit ``b + sum_d w(d) R[s_d, i]`` of a candidate ``i``.
 
     Args:
         names: The relations.
@@ -34,116 +22,9 @@ class RelationJudges(nn.Module):
     """
 
     def __init__(self, names: Sequence[str], num_items: int, max_history: int) -> None:
-        super().__init__()
-        self.names = tuple(names)
-        self.num_items, self.max_history = num_items, max_history
-        self.weight = nn.Parameter(torch.zeros(len(self.names), NUM_SPANS))
+        super().__init__(names, num_items, max_history)
         self.bias = nn.Parameter(torch.zeros(len(self.names)))
-        self._dealt: Tensor | None = None
-        self._looked_up: dict[str, tuple[Tensor, int, Tensor]] = {}
-        nothing = (
-            torch.zeros(num_items + 2, dtype=torch.int64),
-            torch.zeros(0, dtype=torch.int32),
-            torch.zeros(0),
-        )
-        for name in self.names:
-            for part, values in zip(_PARTS, nothing, strict=True):
-                self.register_buffer(f"{name}_{part}", values.clone())
-
-    def table(self, name: str) -> Table:
-        """A relation's, as it is now."""
-        offsets, columns, values = (self.get_buffer(f"{name}_{part}") for part in _PARTS)
-        return offsets, columns, values.float()
-
-    def laid_out(self, counted: "Relation") -> Table:
-        """Counts as a table, where the weights are."""
-        arrays = (counted.offsets, counted.items, counted.values)
-        offsets, columns, values = (
-            torch.from_numpy(np.ascontiguousarray(array)).to(self.bias.device) for array in arrays
-        )
-        return offsets, columns, values
-
-    def take(self, tables: Mapping[str, Table]) -> None:
-        """Judge by these tables from now on, one of each relation."""
-        for name in self.names:
-            for part, values in zip(_PARTS, tables[name], strict=True):
-                setattr(self, f"{name}_{part}", values)
-
-    def make_room(self, tensors: Mapping[str, Tensor], prefix: str) -> None:
-        """Size the counts as those of a checkpoint, which are loaded next.
-
-        Args:
-            tensors: The checkpoint's, by name.
-            prefix: Of this module's names there.
-        """
-        for name in self.names:
-            for part in ("columns", "values"):
-                there = tensors.get(f"{prefix}{name}_{part}")
-                if there is not None and there.dim() == 1:
-                    own = self.get_buffer(f"{name}_{part}")
-                    setattr(self, f"{name}_{part}", own.new_zeros(len(there)))
-
-    def dealt(self, owners: Tensor) -> None:
-        """From now on every item has the relations of another.
-
-        Args:
-            owners: ``(num_relations, num_items + 1)`` int64, whose.
-        """
-        self._dealt = owners
-
-    def strongest(self, batch: "JaggedBatch", positions: Tensor, candidates: Tensor) -> Tensor:
-        """Which item of the history says most for each candidate.
-
-        Args:
-            batch: The sessions.
-            positions: ``(num_positions,)`` int64 token index.
-            candidates: ``(num_positions, num_candidates)`` int64 item_idx.
-
-        Returns:
-            ``(num_positions, num_candidates, num_relations)`` int64 item_idx, 0 where none does.
-        """
-        reach = min(self.max_history, batch.max_seqlen)
-        steps = torch.arange(reach, device=candidates.device)
-        places = positions.unsqueeze(1) - steps
-        before = places < session_starts(batch.cu_seqlens, positions).unsqueeze(1)
-        had = batch.items[places.clamp_min(0)].masked_fill(before, 0)
-        spans = torch.bucketize(steps, steps.new_tensor(SPANS), right=True) - 1
-        found = []
-        for place, name in enumerate(self.names):
-            values = self.table(name)[2]
-            if not len(values):
-                found.append(torch.zeros_like(candidates))
-                continue
-            said = entries(self._keys(name), values, self.num_items + 1, had, candidates)
-            said = said * self.weight[place][spans][:, None]
-            best, step = said.max(1)
-            found.append(had.gather(1, step).masked_fill(best <= 0, 0))
-        return torch.stack(found, -1)
-
-    def _keys(self, name: str) -> Tensor:
-        """Where the entries of a relation are looked up; made once for its counts."""
-        offsets, columns, _ = self.table(name)
-        known = self._looked_up.get(name)
-        if known is None or known[0] is not columns or known[1] != columns._version:
-            known = (columns, columns._version, entry_keys(offsets, columns))
-            self._looked_up[name] = known
-        return known[2]
 
     def forward(self, batch: "JaggedBatch", positions: Tensor, candidates: Tensor) -> Tensor:
         """As `Discriminators.forward`, ``(num_positions, num_candidates, num_relations)``."""
-        logits = []
-        for place, name in enumerate(self.names):
-            history, judged = batch.items, candidates
-            if self._dealt is not None:
-                history, judged = self._dealt[place][history], self._dealt[place][judged]
-            sums = relation_sums(
-                *self.table(name),
-                history,
-                batch.cu_seqlens,
-                batch.max_seqlen,
-                positions,
-                judged,
-                max_history=self.max_history,
-            )
-            logits.append((sums * self.weight[place]).sum(-1) + self.bias[place])
-        return torch.stack(logits, -1)
+        return (self.sums(batch, positions, candidates) * self.weight).sum(-1) + self.bias

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from mfgan.data.batch import JaggedBatch
 from mfgan.errors import MfganError
+from mfgan.models.relation_term import RelationScores
 from mfgan.models.seen import Seen
 from mfgan.training.chunks import even_chunks, logits_at_once
 from mfgan.training.draws import Draws, exponential, uniform
@@ -68,6 +69,7 @@ def draw_candidates(
     rng: Draws,
     exclude: Tensor | None = None,
     seen: Seen | None = None,
+    relations: RelationScores | None = None,
 ) -> Draw:
     """Draw items from the generator's distribution, a few positions at once.
 
@@ -82,6 +84,7 @@ def draw_candidates(
         exclude: ``(num_positions,)`` item_idx never drawn at its position, such as the true item.
         seen: What each position's session has had: that has no probability, unless fewer items
             than ``count`` are left.
+        relations: What is added to each position's logits.
 
     Returns:
         The draw; it has no gradient.
@@ -99,7 +102,7 @@ def draw_candidates(
     items = F.pad(item_table.detach()[1:], (0, 0, 0, -num_items % _BLOCK))
     parts = [
         _draw(
-            hidden[rows].detach() @ items.T,
+            _padded_logits(hidden[rows], items, num_items, relations, rows),
             num_items,
             count,
             method,
@@ -119,6 +122,15 @@ def draw_candidates(
         torch.cat([part.log_probs for part in parts]),
         torch.cat(thresholds) if thresholds else None,
     )
+
+
+def _padded_logits(
+    hidden: Tensor, items: Tensor, num_items: int, relations: RelationScores | None, rows: slice
+) -> Tensor:
+    padded = hidden.detach() @ items.T
+    if relations is not None:
+        relations.add_to(padded[:, :num_items], rows)
+    return padded
 
 
 def _draw(

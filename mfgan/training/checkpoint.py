@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from mfgan.errors import MfganError
 from mfgan.files import atomic_directory, read_json, write_json
-from mfgan.models.discriminator import Discriminators
+from mfgan.models.relation_tables import RelationTables
+from mfgan.models.relation_term import RelationTerm
 from mfgan.training.optimizer import Optimizer
 
 _STATE = "state.json"
@@ -201,8 +202,13 @@ def load_model(path: Path, name: str, model: nn.Module) -> None:
         MfganError: They are missing, damaged or of another shape.
     """
     tensors = _read_tensors(path / f"{name}.safetensors")
-    if isinstance(model, Discriminators):
-        model.make_room(tensors)
+    for prefix, module in model.named_modules():
+        if isinstance(module, RelationTables):
+            module.make_room(tensors, f"{prefix}.")
+        if isinstance(module, RelationTerm) and f"{prefix}.weight" not in tensors:
+            # Of a generator without relations: its logits are those of one that counted none.
+            module.forget()
+            tensors |= {f"{prefix}.{name}": value for name, value in module.state_dict().items()}
     own = model.state_dict()
     wrong = [key for key in own if key not in tensors or tensors[key].shape != own[key].shape]
     wrong += [key for key in tensors if key not in own]

@@ -24,6 +24,11 @@ class ChoiceFit:
     errors: Tensor
     log_likelihood: float
 
+    @property
+    def is_sure_of_first(self) -> bool:
+        """Whether the first feature says more than chance; else there is no weighing beside it."""
+        return bool(self.weights[0] >= _SURE * self.errors[0])
+
     def relative(self, values: Tensor) -> Tensor:
         """``(num_features - 1,)``: those of the other features where the first one weighs 1."""
         return values[1:] / self.weights[0].clamp_min(1e-3)
@@ -87,7 +92,7 @@ def fit_sure_choice(features: Tensor, chosen: Tensor) -> ChoiceFit:
         if not len(sureness) or sureness.min() >= _SURE:
             break
         kept.pop(1 + int(sureness.argmin()))
-    if fit.weights[0] < _SURE * fit.errors[0] and len(kept) > 1:
+    if not fit.is_sure_of_first and len(kept) > 1:
         kept, fit = kept[:1], fit_choice(features[..., :1], chosen)
     weights = torch.zeros_like(errors)
     weights[kept] = fit.weights

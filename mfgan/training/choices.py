@@ -2,13 +2,12 @@
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mfgan.data.batching import history_batches
 from mfgan.data.dataset import PreparedDataset
 from mfgan.errors import MfganError
 from mfgan.models.correction import best_unseen
-from mfgan.models.discriminator import Discriminators
 from mfgan.models.generator import Generator
 
 _BATCH = 256
@@ -42,7 +41,7 @@ def choosers(dataset: PreparedDataset, limit: int, rng: np.random.Generator) -> 
 @torch.inference_mode()
 def choices(
     generator: Generator,
-    discriminators: Discriminators,
+    discriminators: nn.Module,
     dataset: PreparedDataset,
     users: np.ndarray,
     top_k: int,
@@ -51,7 +50,7 @@ def choices(
 
     Args:
         generator: Who ranks.
-        discriminators: Who judges.
+        discriminators: Who judges, as `Discriminators` do.
         dataset: Both models'.
         users: ``(n,)`` user_idx with a validation target.
         top_k: Alternatives a user.
@@ -71,7 +70,7 @@ def choices(
         batch = packed.to(device)
         mine = slice(first, first + batch.num_sessions)
         first += batch.num_sessions
-        scores = generator.logits(generator(batch, last_only=True))
+        scores = generator.scores_after(batch)[1]
         best, items = best_unseen(scores, batch, top_k)
         real = items == targets[mine].to(device).unsqueeze(1)
         logits = discriminators(batch, batch.last_tokens(), items)

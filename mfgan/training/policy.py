@@ -84,6 +84,7 @@ class Policy:
             method=method,
             rng=draws,
             seen=seen_by(self._generator, batch, tokens),
+            relations=self._generator.relation_scores(batch, tokens),
         )
         rewards = self.rewards(batch, tokens, draw.items)
         # The loss is a mean over all rows; this one is over those that earn a reward.
@@ -115,6 +116,7 @@ class Policy:
             method="top",
             rng=torch.Generator(),
             seen=seen_by(self._generator, batch, last),
+            relations=self._generator.relation_scores(batch, last),
         )
         rewards = self.rewards(batch, last, proposed.items)
         lengths = batch.cu_seqlens.diff().long()

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mfgan.models.relation_term import RelationScores
 from mfgan.models.seen import Seen
 from mfgan.training.chunks import even_chunks, logits_at_once
 from mfgan.training.full_softmax import LogitBlock
@@ -33,6 +34,9 @@ class PolicyTerms:
         entropy_weight: Weight of the entropy, which the loss then rewards.
         seen: What each position's session has had: both distributions are over the rest and the
             target.
+        relations: What relations add to each position's logits; the loss has a gradient in their
+            weights as well.
+        anchor_relations: What they add to those of the anchor.
     """
 
     targets: Tensor | None
@@ -44,6 +48,8 @@ class PolicyTerms:
     anchor_weight: float = 0.0
     entropy_weight: float = 0.0
     seen: Seen | None = None
+    relations: RelationScores | None = None
+    anchor_relations: RelationScores | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,8 @@ def policy_loss(
             them, but with an anchor: a divergence is a small difference of large logits.
 
     Returns:
-        The loss, differentiable in ``hidden`` and ``item_table`` once, and its parts.
+        The loss, differentiable in ``hidden``, ``item_table`` and the weights of relations once,
+        and its parts.
 
     Raises:
         ValueError: A weight of likelihood without targets, or of an anchor without one.
@@ -88,18 +95,27 @@ def policy_loss(
         raise ValueError("policy_loss: mle_weight must come with targets, got none")
     if terms.anchor_weight:
         precision = torch.float32
-    parts = _PolicyLoss.apply(hidden, item_table, terms, precision)  # type: ignore[no-untyped-call]
+    weight = None if terms.relations is None else terms.relations.term.weight
+    parts = _PolicyLoss.apply(  # type: ignore[no-untyped-call]
+        hidden, item_table, weight, terms, precision
+    )
     return PolicyLoss(*parts)
 
 
 class _PolicyLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, item_table: Tensor, terms: PolicyTerms, precision: torch.dtype
+        ctx: Any,
+        hidden: Tensor,
+        item_table: Tensor,
+        weight: Tensor | None,
+        terms: PolicyTerms,
+        precision: torch.dtype,
     ) -> tuple[Tensor, ...]:
-        needed = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        needed = any(ctx.needs_input_grad)
         grad_hidden = torch.zeros_like(hidden) if needed else None
         grad_table = torch.zeros_like(item_table) if needed else None
+        grad_weight = torch.zeros_like(weight) if needed and weight is not None else None
         # Sums over positions: loss, negative log-likelihood, entropy, divergence.
         sums = torch.zeros(4, dtype=hidden.dtype, device=hidden.device)
         items = item_table[1:]
@@ -107,21 +123,26 @@ class _PolicyLoss(torch.autograd.Function):
         chunks = even_chunks(len(hidden), most)
         block = LogitBlock(hidden, items, chunks, precision)
         for part in chunks:
-            grad = _chunk(block.wide_logits(hidden[part]), terms, part, sums)
+            logits = block.wide_logits(hidden[part])
+            if terms.relations is not None:
+                terms.relations.add_to(logits, part)
+            grad = _chunk(logits, terms, part, sums)
+            if grad_weight is not None and terms.relations is not None:
+                grad_weight += terms.relations.weight_gradient(grad, part)
             if grad_hidden is not None and grad_table is not None:
                 block.add_gradients(grad, hidden[part], grad_hidden[part], grad_table[1:])
         count = max(1, len(hidden))
-        ctx.save_for_backward(grad_hidden, grad_table)
+        ctx.save_for_backward(grad_hidden, grad_table, grad_weight)
         ctx.count = count
         loss, nll, entropy, divergence = (sums / count).unbind()
         ctx.mark_non_differentiable(nll, entropy, divergence)
         return loss, nll, entropy, divergence
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        grad_hidden, grad_table = ctx.saved_tensors
+    def backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         scale = grad_loss / ctx.count
-        return grad_hidden * scale, grad_table * scale, None, None
+        grads = (None if grad is None else grad * scale for grad in ctx.saved_tensors)
+        return (*grads, None, None)
 
 
 def _chunk(logits: Tensor, terms: PolicyTerms, part: slice, sums: Tensor) -> Tensor:
@@ -166,6 +187,8 @@ def _anchor_logits(terms: PolicyTerms, part: slice) -> Tensor | None:
     if terms.anchor_hidden is None or terms.anchor_table is None:
         raise ValueError("policy_loss: anchor_weight must come with an anchor, got none")
     logits = terms.anchor_hidden[part] @ terms.anchor_table[1:].T
+    if terms.anchor_relations is not None:
+        terms.anchor_relations.add_to(logits, part)
     _hide(logits, terms, part)
     return logits
 

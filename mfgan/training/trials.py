@@ -96,6 +96,7 @@ def trials_at(
     """
     with torch.no_grad():
         hidden = generator(batch)[positions]
+    relations = generator.relation_scores(batch, positions)
     draw = draw_candidates(
         hidden,
         generator.item_table,
@@ -104,10 +105,14 @@ def trials_at(
         rng=rng,
         exclude=real if settings.exclude_target else None,
         seen=seen_by(generator, batch, positions),
+        relations=relations,
     )
     items = torch.cat([real.unsqueeze(1), draw.items], 1)
     rows = F.embedding(items, generator.item_table.detach())
-    return Trials(batch, positions, items, draw.log_probs, torch.einsum("pd,pcd->pc", hidden, rows))
+    logits = torch.einsum("pd,pcd->pc", hidden, rows)
+    if relations is not None:
+        logits = logits + relations.parts(items).sum(-1).detach()
+    return Trials(batch, positions, items, draw.log_probs, logits)
 
 
 def heldout_trials(

@@ -6,6 +6,8 @@ import math
 import pytest
 import torch
 
+from mfgan.data.batch import JaggedBatch
+from mfgan.models.relation_term import RelationTerm
 from mfgan.training import policy_loss as module
 from mfgan.training.candidates import Draw, draw_candidates
 from mfgan.training.policy_loss import PolicyTerms, policy_loss
@@ -61,6 +63,56 @@ def test_loss_and_gradients_equal_autograd(monkeypatch, weights, at_once):
         torch.testing.assert_close(ours.divergence, divergence)
     for grad, expected in zip(grads, (hidden.grad, table.grad), strict=True):
         torch.testing.assert_close(grad, expected)
+
+
+@pytest.mark.parametrize("at_once", [1, 1 << 20])
+def test_relations_are_in_both_distributions_and_learn(monkeypatch, at_once):
+    monkeypatch.setattr(module, "logits_at_once", lambda device: at_once)
+    draws = seeded()
+    batch = JaggedBatch.from_sequences([[3, 1, 5, 2], [4], [7, 7, 2]], max_len=9)
+    counted = torch.rand(9, 9, generator=draws) * (torch.rand(9, 9, generator=draws) < 0.5)
+    counted[0] = counted[:, 0] = 0
+    terms_of = [related_term(counted, seeded(place)) for place in range(2)]
+    ends = batch.last_tokens()
+    made = [torch.randn(*shape, dtype=torch.float64, generator=draws)
+            for shape in [(3, 4), (9, 4), (3, 4), (9, 4), (3, 2)]]  # fmt: skip
+    hidden, table, anchor_hidden, anchor_table, coefficients = made
+    items = torch.tensor([[1, 8], [5, 6], [3, 4]])
+    terms = PolicyTerms(
+        None,
+        0.0,
+        items,
+        coefficients,
+        anchor_hidden,
+        anchor_table,
+        0.7,
+        relations=terms_of[0].at(batch, ends),
+        anchor_relations=terms_of[1].at(batch, ends),
+    )
+    ours = policy_loss(hidden, table, terms)
+    ours.loss.backward()
+    found = terms_of[0].weight.grad.clone()
+    terms_of[0].weight.grad = None
+
+    every = torch.arange(1, 9).expand(3, -1)
+    said, anchored = (term.at(batch, ends).parts(every).sum(-1).double() for term in terms_of)
+    log_probs = (hidden @ table[1:].T + said).log_softmax(1)
+    reference = (anchor_hidden @ anchor_table[1:].T + anchored).log_softmax(1)
+    policy = -(coefficients * log_probs.gather(1, items - 1)).sum(1).mean()
+    divergence = (log_probs.exp() * (log_probs - reference)).sum(1).mean()
+    (policy + 0.7 * divergence).backward()
+    torch.testing.assert_close(ours.divergence, divergence.detach(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found, terms_of[0].weight.grad, rtol=1e-4, atol=1e-5)
+    assert found.abs().max() > 0.01
+
+
+def related_term(dense, draws):
+    term = RelationTerm(("transition",), len(dense) - 1, 9, scale=4)
+    rows, columns = dense.nonzero(as_tuple=True)
+    offsets = torch.searchsorted(rows, torch.arange(len(dense) + 1))
+    term.take({"transition": (offsets, columns.int(), dense[rows, columns])})
+    term.weight.data.normal_(0, 0.3, generator=draws)
+    return term
 
 
 def test_nothing_but_likelihood_needs_targets():

@@ -11,6 +11,7 @@ from mfgan.config import AdversarialConfig, StageConfig
 from mfgan.data.batch import JaggedBatch
 from mfgan.data.batching import TrainingBatches
 from mfgan.models.generator import Generator
+from mfgan.models.relation_term import RelationScores
 from mfgan.models.seen import seen_by
 from mfgan.training.candidates import choose_positions
 from mfgan.training.context import StageContext
@@ -18,12 +19,13 @@ from mfgan.training.judging import judging_loss
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.policy import Policy, fitted_weights
 from mfgan.training.policy_loss import PolicyTerms, policy_loss
+from mfgan.training.relation_weights import begin_with_relations
 from mfgan.training.stage import StepOutput, TrainingStage
 from mfgan.training.trials import trials_at
 from mfgan.training.validation import validate_generator
 
 # What a draw is for, so that no two share their numbers.
-_POSITIONS, _CANDIDATES, _ACTIONS, _USERS = range(4)
+_POSITIONS, _CANDIDATES, _ACTIONS, _USERS, _CHOOSERS = range(5)
 
 
 class AdversarialStage(TrainingStage):
@@ -52,6 +54,7 @@ class AdversarialStage(TrainingStage):
         self.discriminators = context.discriminators()
         self.models = {"generator": self.generator, "discriminators": self.discriminators}
         self.generator.sparse_gradients = False
+        begin_with_relations(context, self.numpy_at(_CHOOSERS))
         self._anchor = deepcopy(self.generator).requires_grad_(False)
         self._fitted: Tensor | None = None
         if self.settings.reward == "calibrated":
@@ -172,6 +175,8 @@ class AdversarialStage(TrainingStage):
             anchor_weight=settings.anchor_weight,
             entropy_weight=settings.entropy_weight,
             seen=seen_by(self.generator, batch, batch.last_tokens() if self._at_ends else None),
+            relations=self._relations(self.generator, batch),
+            anchor_relations=self._relations(self._anchor, batch) if anchored else None,
         )
         parts = policy_loss(
             hidden, self.generator.item_table, terms, precision=self.product_precision()
@@ -186,6 +191,12 @@ class AdversarialStage(TrainingStage):
         if anchored:
             figures["divergence"] = parts.divergence
         return StepOutput(parts.loss, tokens=batch.total_tokens, metrics=figures)
+
+    def _relations(self, generator: Generator, batch: JaggedBatch) -> RelationScores | None:
+        """What relations add to the loss's logits; with relations it is over the ends alone."""
+        if not self._at_ends:
+            return None
+        return generator.relation_scores(batch, batch.last_tokens())
 
     def _states(self, generator: Generator, batch: JaggedBatch, rng: Tensor | None) -> Tensor:
         """``(num_rows, hidden_dim)``, one of the loss's rows for each token or for each session."""

@@ -16,9 +16,9 @@ from mfgan.models.discriminator import Discriminators
 from mfgan.training.candidates import choose_positions
 from mfgan.training.checkpoint import load_model
 from mfgan.training.context import StageContext
-from mfgan.training.fold_relations import FoldedRelations
 from mfgan.training.judging import SUM_AUC, Temper, judging_loss, measure
 from mfgan.training.optimizer import Optimizer
+from mfgan.training.relation_counts import FoldedRelations
 from mfgan.training.stage import StepOutput, TrainingStage
 from mfgan.training.stages.cross_fit import fold_of_users
 from mfgan.training.trials import heldout_trials, trials_at

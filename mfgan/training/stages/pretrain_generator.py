@@ -18,11 +18,12 @@ from mfgan.training.draws import integers
 from mfgan.training.full_softmax import softmax_cross_entropy
 from mfgan.training.losses import gbce, sampled_softmax
 from mfgan.training.optimizer import Optimizer
+from mfgan.training.relation_weights import begin_with_relations
 from mfgan.training.replay import Sizes
 from mfgan.training.stage import StepOutput, TrainingStage
 from mfgan.training.validation import validate_generator
 
-_NEGATIVES = 1  # what the draw is for
+_NEGATIVES, _CHOOSERS = 1, 2  # what the draw is for
 # From here on a step that reads and moves a whole table costs twice as much as one of a few rows.
 _MANY_ITEMS = 50_000
 
@@ -41,6 +42,7 @@ class PretrainGeneratorStage(TrainingStage):
         super().__init__(context)
         self.likelihood: PretrainGeneratorConfig = context.config.pretrain_generator
         self.settings = self._schedule()
+        self._make_ready()
         self.generator: Generator = context.generator()
         self._sparse = self._updates_rows()
         self.generator.sparse_gradients = self._sparse
@@ -61,6 +63,9 @@ class PretrainGeneratorStage(TrainingStage):
         self.optimizers = {"generator": optimizer}
         self._sampler = NegativeSampler(context.dataset, seed=self.seed)
         self._cumulative: np.ndarray | None = None
+
+    def _make_ready(self) -> None:
+        """Change the generator before anything is learned."""
 
     def _schedule(self) -> StageConfig:
         return self.likelihood
@@ -200,11 +205,15 @@ class ContinueMleStage(PretrainGeneratorStage):
     """As many further epochs of maximum likelihood as the adversarial stage would spend.
 
     A gain of the adversarial stage counts only over this. Loss as in pre-training; schedule, batch
-    size, optimizer and patience are the adversarial stage's.
+    size, optimizer and patience are the adversarial stage's, and so is how much relations count in
+    the generator's logits where it begins: that is not learned at training positions.
     """
 
     name: ClassVar[str] = "continue-mle"
     validates_start: ClassVar[bool] = True
+
+    def _make_ready(self) -> None:
+        begin_with_relations(self.context, self.numpy_at(_CHOOSERS))
 
     def _schedule(self) -> StageConfig:
         return self.context.config.adversarial

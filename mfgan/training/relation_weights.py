@@ -1,0 +1,66 @@
+"""How much relations count in the generator's logits, before anybody judges."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mfgan.data.batch import JaggedBatch
+from mfgan.models.relation_tables import RelationTables
+from mfgan.training.choice_fit import fit_choice
+from mfgan.training.choices import choices, choosers
+from mfgan.training.context import StageContext
+from mfgan.training.relation_counts import count_generator_relations
+
+
+class RelationSpans(nn.Module):
+    """Stands where discriminators judge: what each relation says at each span of distance.
+
+    Args:
+        relations: Counted ones.
+    """
+
+    def __init__(self, relations: RelationTables) -> None:
+        super().__init__()
+        self._relations = relations
+
+    def forward(self, batch: JaggedBatch, positions: Tensor, candidates: Tensor) -> Tensor:
+        """``(num_positions, num_candidates, 9 num_relations)``, without weights."""
+        return self._relations.sums(batch, positions, candidates).flatten(2)
+
+
+def begin_with_relations(context: StageContext, rng: np.random.Generator) -> None:
+    """Count the relations of the run's generator and, where no stage has, weigh them.
+
+    Their weights are those of a conditional logit: beside the generator's own logit, which weighs
+    1, they make validation items the likeliest choice among its best, as the stage ``calibrate``
+    weighs discriminators. At training positions likelihood could not tell: the counts hold what
+    came next there, and the generator knows it by heart. Beside a generator that says no more than
+    chance there they stay 0.
+
+    Args:
+        context: The run's; ``adversarial.relation_weights`` says whether they are fitted.
+        rng: Draws the users, where there are many.
+
+    Raises:
+        MfganError: There are no validation items to fit to.
+    """
+    config, generator = context.config, context.generator()
+    term = generator.relations
+    if term is None:
+        return
+    weighed = not term.is_empty
+    count_generator_relations(context)
+    if weighed or config.adversarial.relation_weights == "zero":
+        return
+    dataset, limits = context.dataset, config.calibrate
+    users = choosers(dataset, limits.users, rng)
+    fit = fit_choice(*choices(generator, RelationSpans(term), dataset, users, limits.top_k))
+    if not fit.is_sure_of_first:
+        context.reporter.note(
+            "relations: on validation items the generator says no more than chance; beside it "
+            "nothing can be weighed, and relations weigh 0"
+        )
+        return
+    weights = fit.relative(fit.weights).view_as(term.weight) / term.scale
+    with torch.no_grad():
+        term.weight.copy_(weights)
