@@ -27,6 +27,7 @@ class Row:
         settings: Overrides.
         against: The row that it is tested against.
         relations: Those that judge beside the factors.
+        related: Where their weights in the generator's logits begin; where empty they have none.
     """
 
     title: str
@@ -38,6 +39,7 @@ class Row:
     settings: tuple[str, ...] = ()
     against: str = "control"
     relations: tuple[str, ...] = ()
+    related: str = ""
 
 
 # Here factors learn by their sum alone. That each learns by itself as well, as in the preset,
@@ -136,17 +138,31 @@ def _ids_alone(row: Row) -> Row:
     )
 
 
-def _related(row: Row) -> Row:
-    return replace(
-        row,
-        title=f"{row.title}, relations judge too",
-        run=f"{row.run}-relations",
-        relations=RELATIONS,
-    )
+_FITTED, _LEARNED = "fitted", "zero"
+_RELATED_CONTROL = "control-relations"
+ROWS[_RELATED_CONTROL] = replace(
+    ROWS["control"],
+    title="control: likelihood, relations in the generator",
+    run=_RELATED_CONTROL,
+    related=_FITTED,
+)
 
 
-_WITH_RELATIONS = ("tuned", ABLATED)
-ROWS |= {f"{name}-relations": _related(ROWS[name]) for name in _WITH_RELATIONS}
+def _with_relations(row: Row, kind: str, title: str, related: str, against: str) -> Row:
+    title, run = f"{row.title}, {title}", f"{row.run}-{kind}"
+    return replace(row, title=title, run=run, relations=RELATIONS, related=related, against=against)
+
+
+# In the preset relations judge and are in the generator, weighed as its control's are. They may
+# also learn what they weigh there from the judges alone, or not be there.
+for _kind, _title, _related, _against in (
+    ("relations", "relations in the generator", _FITTED, _RELATED_CONTROL),
+    ("learned-relations", "relations in the generator learned from judges", _LEARNED, "control"),
+    ("judged-relations", "relations judge alone", "", "control"),
+):
+    for _name in ("tuned", ABLATED):
+        _row = _with_relations(ROWS[_name], _kind, _title, _related, _against)
+        ROWS[f"{_name}-{_kind}"] = _row
 
 _WITHOUT_FACTORS = ("generator", "folds", "control", "tuned", "with-discriminators")
 ROWS |= {f"{name}-ids": _ids_alone(ROWS[name]) for name in _WITHOUT_FACTORS}
@@ -160,7 +176,10 @@ def settings_of(row: Row, ground: Ground) -> tuple[str, ...]:
         return row.settings
     judged = _judged_by((*ground.judges, *row.relations))
     how = _TEMPERED if row.relations else _PLAIN
-    return (_TOGETHER, judged, *ground.settings, *how, *row.settings)
+    related = list(row.relations or RELATIONS) if row.related else []
+    begin = (f"adversarial.relation_weights={row.related}",) if row.related else ()
+    settings = (_TOGETHER, judged, f"generator.relations={related!r}", *begin)
+    return (*settings, *ground.settings, *how, *row.settings)
 
 
 def _judged_by(factors: Sequence[str]) -> str:
@@ -203,14 +222,22 @@ def find_row(name: str, factors: Sequence[str]) -> Row:
     raise MfganError(f"reproduce: ablation must be one of {', '.join(_KINDS)}, got {kind!r}")
 
 
+def against(name: str) -> str:
+    """The row that one of this name is tested against."""
+    if name in ROWS:
+        return ROWS[name].against
+    of_relation = name.partition(":")[2] in RELATIONS
+    return f"{ABLATED}-relations" if of_relation else ABLATED
+
+
 def _ablation_of_relation(title: str, run: str, kind: str, relation: str) -> Row:
     """It alone, or all factors and the other relation."""
-    row, against = _ablation(title, run), f"{ABLATED}-relations"
+    row, base = _ablation(title, run), f"{ABLATED}-relations"
     if kind == "only":
         settings = (_judged_by([relation]),)
-        return replace(row, settings=settings, relations=(relation,), against=against)
+        return replace(row, settings=settings, relations=(relation,), related=_FITTED, against=base)
     left = tuple(other for other in RELATIONS if other != relation)
-    return replace(row, relations=left, against=against)
+    return replace(row, relations=left, related=_FITTED, against=base)
 
 
 def _left(kind: str, value: str, factors: Sequence[str]) -> list[str]:

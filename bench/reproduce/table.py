@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from bench.reproduce.rows import ABLATED, ROWS
+from bench.reproduce.rows import ROWS, against
 from mfgan.evaluation.seeds import over_seeds
 from mfgan.evaluation.significance import holm, randomisation_test
 from mfgan.files import read_json
@@ -53,7 +53,7 @@ def _families(rows: dict[str, list[Any]]) -> dict[str, list[str]]:
     order = sorted(rows, key=lambda name: (known.index(name) if name in ROWS else 99, name))
     found: dict[str, list[str]] = defaultdict(list)
     for name in order:
-        found[ROWS[name].against if name in ROWS else ABLATED].append(name)
+        found[against(name)].append(name)
     return {reference: found[reference] for reference in sorted(found, key=known.index)}
 
 

@@ -12,7 +12,7 @@ from command import run_module
 
 from bench.reproduce import data as grounds
 from bench.reproduce.data import Data, Ground, ground
-from bench.reproduce.rows import ROWS, find_row, settings_of
+from bench.reproduce.rows import ROWS, against, find_row, settings_of
 from bench.reproduce.run import reproduce
 from bench.reproduce.table import table
 from mfgan.config import load_config
@@ -181,23 +181,43 @@ def test_ablations_change_one_setting():
     assert find_row("shared-discriminators", FACTORS).settings == ("discriminator.shared=true",)
 
 
-def test_relations_judge_beside_the_factors_or_alone(out):
-    where = ground("small", out, SILENT)
+def test_relations_judge_and_are_in_the_generator_as_the_row_says(out):
+    where, both = ground("small", out, SILENT), ("transition", "similarity")
+    names = ("control-relations", "tuned", "tuned-relations", "tuned-learned-relations")
     asked = {
         name: load_config("tuned", overrides=settings_of(find_row(name, JUDGES), where))
-        for name in ("tuned", "tuned-relations", "only:transition", "without:transition")
+        for name in (*names, "tuned-judged-relations", "only:transition", "without:transition")
     }
+    assert {name: config.generator.relations for name, config in asked.items()} == {
+        "control-relations": both,
+        "tuned": (),
+        "tuned-relations": both,
+        "tuned-learned-relations": both,
+        "tuned-judged-relations": (),
+        "only:transition": ("transition",),
+        "without:transition": ("similarity",),
+    }
+    begins = {name: config.adversarial.relation_weights for name, config in asked.items()}
+    assert [name for name, begin in begins.items() if begin == "zero"] == [names[-1]]
+    assert find_row("tuned-relations", JUDGES).against == "control-relations"
     judges = {name: config.discriminator.factors for name, config in asked.items()}
     assert judges == {
+        "control-relations": JUDGES,
         "tuned": JUDGES,
-        "tuned-relations": (*JUDGES, "transition", "similarity"),
+        "tuned-relations": (*JUDGES, *both),
+        "tuned-learned-relations": (*JUDGES, *both),
+        "tuned-judged-relations": (*JUDGES, *both),
         "only:transition": ("transition",),
         "without:transition": (*JUDGES, "similarity"),
     }
     tempered = {name: config.pretrain_discriminator.tempered for name, config in asked.items()}
-    assert tempered == {name: name != "tuned" for name in asked}
+    assert [name for name, is_so in tempered.items() if not is_so] == [*names[:2]]
     row = find_row("only:transition", JUDGES)
-    assert row.against == "with-discriminators-relations"
+    reproduce("control-relations", where, 0, out, threads=1, reporter=SILENT)
+    control = Run.open(out / "runs" / "small-control-relations-0")
+    assert not control.generator().relations.is_empty
+    assert row.against == against("only:transition") == "with-discriminators-relations"
+    assert against("only:genre") == "with-discriminators"
     reproduce("only:transition", where, 0, out, threads=1, reporter=SILENT)
     run = Run.open(out / "runs" / "small-only-transition-0")
     assert run.discriminators().factor_names == ("transition",)
