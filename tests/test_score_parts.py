@@ -9,7 +9,7 @@ from made_run import CONFIG, WEIGHTS, calibrated, finished_run
 from mfgan.data.batching import history_batches
 from mfgan.explain import Explainer, faithfulness
 from mfgan.explain.plot import draw_svg
-from mfgan.explain.score_faithfulness import score_parts_held
+from mfgan.explain.score_faithfulness import _dealt_anew, score_parts_held
 from mfgan.explain.score_parts import ScoreParts
 from mfgan.models.generator import ITEM_ITSELF
 from mfgan.names import RELATIONS
@@ -105,6 +105,25 @@ def test_parts_agree_with_what_scores_lose_where_random_ones_do_not(run):
     assert abs(found["random"].correlation) < 0.15
     for name, x in run.generator().state_dict().items():
         assert torch.equal(x, before[name])
+
+
+def test_a_part_that_is_dealt_anew_changes_scores(run):
+    generator = run.generator().eval()
+    users = run.dataset.target_users("test")[:6]
+    (batch,) = history_batches(run.dataset, users, "test", max_len=10, batch_size=6)
+    items = torch.arange(1, 9).repeat(6, 1)
+
+    def scores():
+        hidden = generator(batch, last_only=True)
+        relations = generator.relation_scores(batch, batch.last_tokens())
+        return generator.logit_parts(hidden, items, relations).sum(-1)
+
+    with torch.inference_mode():
+        before = scores()
+        for part in range(len(generator.part_names)):
+            with _dealt_anew(generator, part, np.random.default_rng(part)):
+                assert (scores() - before).abs().max() > 1e-3
+            assert torch.equal(scores(), before)
 
 
 def test_the_generator_is_whole_again_after_a_part_was_dealt_anew(run):

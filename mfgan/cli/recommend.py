@@ -148,6 +148,7 @@ def _print_table(table: "pl.DataFrame", history: "Session") -> None:
 def why(row: dict[str, Any]) -> str:
     """The two parts that add most to the score, in words."""
     values = {reason["factor"]: reason["value"] for reason in row["reasons"]}
+    values |= row.get("because", {})
     parts = sorted(row["score_parts"].items(), key=lambda part: -part[1])[:2]
     return ", ".join(f"{name}{_value(values.get(name, ''))} {adds:+.2f}" for name, adds in parts)
 

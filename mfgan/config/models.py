@@ -91,8 +91,8 @@ class GeneratorConfig(Section):
     relations: Relations = Field(
         default=(),
         description="relations whose word is added to every logit: transition (what came straight "
-        "after what) and similarity (what goes with what, of 20,000 items at most), or all; the "
-        "adversarial stage counts them and learns their weights, before it they say nothing",
+        "after what) and similarity (what goes with what, of 20,000 items at most), or all; "
+        "counted and weighed where the adversarial stage or its control begins, silent before",
     )
     unseen_only: bool = Field(
         default=False,
@@ -118,7 +118,7 @@ class DiscriminatorConfig(Section):
         default=(),
         description="factors that judge, and the relations transition (what came straight after "
         "what) and similarity (what goes with what, of 20,000 items at most); none named: all "
-        "factors of the items; all: these without the id, and the relations",
+        "factors of the items; all: these without the id",
     )
     relation_history: int = Field(
         default=200,

@@ -61,10 +61,10 @@ generator_optimizer = {kind = "adam", learning_rate = 1e-3, beta2 = 0.98, clip_n
 discriminator_optimizer = {kind = "adam", learning_rate = 1e-3, beta2 = 0.98, clip_norm = 0}
 """
 
-# What measures best (docs/reproduction.md). Factors and relations learn from candidates for users
-# that the proposer has not seen, together, as what is left to say after it, were it only as sure of
-# itself as it should be; where training parts end, the generator then learns the ranking that they
-# correct, and stays near where it was.
+# What measures best (docs/reproduction.md). Relations are in the generator's logits, weighed on
+# validation items. Factors learn from candidates for users that the proposer has not seen,
+# together, as what is left to say after it; where training parts end, the generator then learns the
+# ranking that they correct, and stays near where it was.
 _TUNED = """
 [generator]
 hidden_dim = 128
@@ -101,7 +101,6 @@ exclude_target = false
 epochs = 4
 batch_size = 64
 joint_weight = 1.0
-tempered = true
 optimizer = {weight_decay = 0.1}
 
 [calibrate]

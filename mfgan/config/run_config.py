@@ -70,7 +70,7 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _relations_are_of_others(self) -> "RunConfig":
         named = self.discriminator.factors
-        judges = RELATIONS if named == "all" else [name for name in named if name in RELATIONS]
+        judges = [] if named == "all" else [name for name in named if name in RELATIONS]
         if judges:
             where = f"with {judges[0]} in discriminator.factors"
             if self.cross_fit.folds < 2:

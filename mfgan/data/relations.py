@@ -99,7 +99,7 @@ def similarity(
     if num_items > MOST_SIMILAR:
         raise MfganError(
             f"similarity: the catalogue must have at most {MOST_SIMILAR:,} items, got "
-            f"{num_items:,}; leave it out of discriminator.relations"
+            f"{num_items:,}; leave it out of the relations"
         )
     with _one_thread():
         # The square is not named, so that two of them are held at most.

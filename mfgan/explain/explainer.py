@@ -25,6 +25,7 @@ LEADING = "leading"
 JUDGEMENT = "judgement"
 REASONS = "reasons"
 SCORE_PARTS = "score_parts"
+BECAUSE = "because"
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,9 @@ class Explainer:
         wanted = self._recommended(history, items, proposals)
         parts = self._score_parts(items, wanted, proposals)
         recommended = self._entries(table.select(RANK, ITEM_ID, TITLE, SCORE, PROBABILITY), wanted)
-        for entry, row in zip(recommended, parts.rows(), strict=True):
-            entry[SCORE_PARTS] = row
+        because = self._because(items, proposals)
+        for entry, row, sources in zip(recommended, parts.rows(), because, strict=True):
+            entry |= {SCORE_PARTS: row, BECAUSE: sources}
         history_table = self._history_table(history, first, user if session is None else None)
         return Explanation(
             name=history.name,
@@ -167,9 +169,10 @@ class Explainer:
 
     def reasons(self, sessions: Sequence[Session], table: pl.DataFrame) -> pl.DataFrame:
         """Add ``judgement``, ``leading``, ``reasons`` and ``score_parts`` to what
-        ``Recommender.rank`` gave."""
+        ``Recommender.rank`` gave; of a generator with relations ``because`` as well."""
         judged: list[dict[str, Any]] = []
         parts: list[dict[str, float]] = []
+        because: list[dict[str, str]] = []
         # Rows come in the order of the sessions; names may repeat, so they are counted by rank.
         bounds = [*np.flatnonzero(table[RANK].to_numpy() == 1).tolist(), table.height]
         items = table[ITEM_IDX].to_numpy().astype(np.int64)
@@ -179,12 +182,16 @@ class Explainer:
             judgements = self._recommended(session, best, proposals)
             judged += self._described(judgements)
             parts += self._score_parts(best, judgements, proposals).rows()
-        return table.with_columns(
+            because += self._because(best, proposals)
+        explained = table.with_columns(
             pl.Series(JUDGEMENT, [entry[JUDGEMENT] for entry in judged], pl.Float64),
             pl.Series(LEADING, [entry[LEADING] for entry in judged], pl.String),
             pl.Series(REASONS, [entry["factors"] for entry in judged]),
             pl.Series(SCORE_PARTS, parts),
         )
+        if self.recommender.generator.relations is None:
+            return explained
+        return explained.with_columns(pl.Series(BECAUSE, because))
 
     def _proposals(self, sessions: Sequence[Session]) -> Iterator[Proposals]:
         """The generator's own best items of each session, looked for in many at once."""
@@ -219,6 +226,24 @@ class Explainer:
         if not self._corrects or judged.contributions is None:
             return parts
         return parts.plus(self.judge.factor_names, judged.contributions)
+
+    @torch.inference_mode()
+    def _because(self, items: npt.NDArray[np.int64], proposals: Proposals) -> list[dict[str, str]]:
+        """For each item and relation of the generator the title of what in the history adds most
+        to the item's score, empty where nothing does."""
+        term, relations = self.recommender.generator.relations, proposals.relations
+        names = () if term is None else term.names
+        if relations is None:
+            return [dict.fromkeys(names, "") for _ in items]
+        asked = torch.from_numpy(items)[None].to(proposals.items.device)
+        titles = self.dataset.item_titles
+        return [
+            {
+                name: titles[source] if source else ""
+                for name, source in zip(names, row, strict=True)
+            }
+            for row in relations.strongest(asked)[0].tolist()
+        ]
 
     def _history_table(self, history: Session, first: int, user: object) -> pl.DataFrame:
         items = history.items[first:]

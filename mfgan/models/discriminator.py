@@ -11,7 +11,8 @@ from mfgan.models.combination import combine
 from mfgan.models.factor_embedding import named_factors
 from mfgan.models.factor_towers import FactorTowers
 from mfgan.models.relation_judges import RelationJudges
-from mfgan.names import ID, RELATIONS, relations_of
+from mfgan.models.relation_tables import check_catalogue
+from mfgan.names import ID, RELATIONS
 
 if TYPE_CHECKING:
     from mfgan.config import DiscriminatorConfig
@@ -30,18 +31,20 @@ class Discriminators(FactorTowers):
         seed: Of the first weights. A factor's own do not depend on which others there are.
 
     Raises:
-        MfganError: No factor, or ``config.factors`` names one that is not there.
+        MfganError: No factor, or ``config.factors`` names one that is not there or a relation that
+            the catalogue is too large for.
     """
 
     def __init__(
         self, config: "DiscriminatorConfig", factors: "Sequence[Factor]", *, seed: int = 0
     ) -> None:
         num_items = factors[0].num_items if factors else 0
-        names = judge_names(config, [factor.name for factor in factors], num_items)
+        names = judge_names(config, [factor.name for factor in factors])
         own = {factor.name for factor in factors}
         towers = [name for name in names if name in own or name not in RELATIONS]
         super().__init__(config, named_factors("discriminators", towers, factors), seed=seed)
         relations = names[len(towers) :]
+        check_catalogue("discriminator.factors", relations, num_items)
         self.relations = (
             RelationJudges(relations, num_items, config.relation_history) if relations else None
         )
@@ -125,23 +128,19 @@ class Discriminators(FactorTowers):
                 parameters[name][rows] = state[name][rows]
 
 
-def judge_names(
-    config: "DiscriminatorConfig", factors: Sequence[str], num_items: int
-) -> tuple[str, ...]:
+def judge_names(config: "DiscriminatorConfig", factors: Sequence[str]) -> tuple[str, ...]:
     """Who judges, in the order of the factor axis: factors, then relations.
 
     Args:
         config: Names them.
         factors: Names of the factors there are. One that is called as a relation is comes first.
-        num_items: Of the catalogue; "all" has no similarity where that is too large for one.
 
     Raises:
-        MfganError: None.
+        MfganError: There are none.
     """
     names = config.factors or tuple(factors)
     if config.factors == "all":
-        others = (name for name in factors if name != ID)
-        names = (*others, *relations_of("all", num_items))
+        names = tuple(name for name in factors if name != ID)
     if not names:
         raise MfganError("discriminators: at least one factor must be there, got none")
     is_relation = {name: name in RELATIONS and name not in factors for name in names}

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from mfgan.models.factor_embedding import FactorEmbedding, factor_rngs, named_factors
 from mfgan.models.layers import SHORTEST, Block, make_norm, unit_rows
+from mfgan.models.relation_tables import check_catalogue
 from mfgan.models.relation_term import RelationScores, RelationTerm
 from mfgan.names import relations_of
 from mfgan.ops import dropout_residual
@@ -36,7 +37,8 @@ class Generator(nn.Module):
         seed: Initial weights follow from it alone.
 
     Raises:
-        MfganError: ``config.factors`` names one that is not there.
+        MfganError: ``config.factors`` names one that is not there, or ``config.relations`` one that
+            the catalogue is too large for.
 
     Attributes:
         factor_names: The factors in the items' vectors.
@@ -80,6 +82,7 @@ class Generator(nn.Module):
         named = relations_of(config.relations, num_items)
         # As among judges, a factor that is called as a relation is comes first.
         if related := tuple(name for name in named if name not in self.factor_names):
+            check_catalogue("generator.relations", related, num_items)
             self.relations = RelationTerm(related, num_items, config.max_len, config.hidden_dim)
         self._initialise(torch.Generator().manual_seed(seed))
         if self.factor_embedding is not None:

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mfgan.errors import MfganError
+from mfgan.names import MOST_SIMILAR, SIMILARITY
 from mfgan.ops import relation_sums
 from mfgan.ops.reference_relation_sums import SPANS, entries, entry_keys, session_starts
 from mfgan.ops.relation_sums import NUM_SPANS
@@ -18,6 +20,18 @@ if TYPE_CHECKING:
 _PARTS = ("offsets", "columns", "values")
 Table = tuple[Tensor, Tensor, Tensor]
 """A relation as ``relation_sums`` has it: offsets, columns and values."""
+
+
+def check_catalogue(where: str, names: Sequence[str], num_items: int) -> None:
+    """Complain, before anything is trained, of a relation that there are too many items for.
+
+    Raises:
+        MfganError: Similarity is named, and there are more than 20,000.
+    """
+    if SIMILARITY in names and num_items > MOST_SIMILAR:
+        raise MfganError(
+            f"{where}: similarity must be of at most {MOST_SIMILAR:,} items, got {num_items:,}"
+        )
 
 
 class RelationTables(nn.Module):

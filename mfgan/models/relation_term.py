@@ -104,6 +104,17 @@ class RelationScores:
         """
         return (self.term.sums(self.batch, self.tokens, items) * self.term.weights).sum(-1)
 
+    def strongest(self, items: Tensor) -> Tensor:
+        """Which item of the history adds most to the logit of each item, by relation.
+
+        Args:
+            items: ``(num_rows, k)`` int64 item_idx.
+
+        Returns:
+            ``(num_rows, k, num_relations)`` int64 item_idx, 0 where none does.
+        """
+        return self.term.strongest(self.batch, self.tokens, items)
+
     @property
     def _reach(self) -> int:
         return self.term.max_history

@@ -232,9 +232,7 @@ class Run:
         path = self.stage_directory("calibrate") / CALIBRATION_FILE
         if not self.has_finished("calibrate") or not path.exists():
             return None
-        names = judge_names(
-            self.config.discriminator, self.dataset.factor_names, self.dataset.num_items
-        )
+        names = judge_names(self.config.discriminator, self.dataset.factor_names)
         return Correction.from_dict(read_json(path), names, str(path))
 
     def _context(self) -> StageContext:

@@ -84,15 +84,14 @@ def test_relations_stand_behind_the_factors_and_change_nothing_of_theirs(dataset
 
 def test_names_of_factors_come_before_those_of_relations(dataset):
     config = DiscriminatorConfig(factors=NAMES)
-    assert judge_names(config, dataset.factor_names, 9)[2:] == ("transition", "similarity")
+    assert judge_names(config, dataset.factor_names)[2:] == ("transition", "similarity")
     # A column of the item table that is called so is a factor.
-    named = judge_names(config, ["genre", "popularity", "transition"], 9)
+    named = judge_names(config, ["genre", "popularity", "transition"])
     assert named == ("genre", "transition", "popularity", "similarity")
-    factors = judge_names(DiscriminatorConfig(), dataset.factor_names, 9)
+    factors = judge_names(DiscriminatorConfig(), dataset.factor_names)
     assert factors == tuple(dataset.factor_names)
     everyone = DiscriminatorConfig(factors="all")
-    assert judge_names(everyone, ["id", "genre"], 20_000) == ("genre", "transition", "similarity")
-    assert judge_names(everyone, ["id", "genre"], 20_001) == ("genre", "transition")
+    assert judge_names(everyone, ["id", "genre", "popularity"]) == ("genre", "popularity")
     with pytest.raises(MfganError, match="factor must be one of .*, got 'transitions'"):
         made_judges(dataset, ("genre", "transitions"))
 

@@ -11,6 +11,7 @@ from mfgan.data.relations import count_relation
 from mfgan.errors import MfganError
 from mfgan.models.generator import Generator
 from mfgan.names import RELATIONS
+from mfgan.training import candidates
 from mfgan.training.candidates import draw_candidates
 from mfgan.training.checkpoint import Best, CheckpointStore, load_model
 from mfgan.training.trials import trials_at
@@ -83,7 +84,9 @@ def test_parts_add_up_to_the_scores(dataset, normalize):
 
 
 @torch.no_grad()
-def test_what_is_drawn_and_judged_has_them_in_its_logits(dataset):
+@pytest.mark.parametrize("at_once", [1, 1 << 20])
+def test_what_is_drawn_and_judged_has_them_in_its_logits(dataset, monkeypatch, at_once):
+    monkeypatch.setattr(candidates, "logits_at_once", lambda device: at_once)
     generator, batch = made_generator(dataset), sessions(dataset)
     last = batch.last_tokens()
     hidden, scores = generator.scores_after(batch)
@@ -140,3 +143,7 @@ def test_names_and_catalogues_decide_which_there_are(dataset):
     config = GeneratorConfig(hidden_dim=2, num_heads=1, relations="all")
     assert Generator(config, 20_001).relations.names == ("transition",)
     assert Generator(GeneratorConfig(hidden_dim=2, num_heads=1), 5).relations is None
+    named = GeneratorConfig(hidden_dim=2, num_heads=1, relations=("similarity",))
+    message = "generator.relations: similarity must be of at most 20,000 items, got 20,001"
+    with pytest.raises(MfganError, match=message):
+        Generator(named, 20_001)

@@ -7,9 +7,11 @@ from made import made_dataset
 from made_run import related
 from small_adversary import AT_ENDS, SMALL
 
+from mfgan.cli.recommend import why
 from mfgan.config import load_config
 from mfgan.data.relations import count_relation
 from mfgan.errors import MfganError
+from mfgan.explain import Explainer
 from mfgan.recommend import Recommender
 from mfgan.training import relation_weights, train
 from mfgan.training.choices import choices, choosers
@@ -128,6 +130,16 @@ def test_weights_begin_as_validation_items_are_likeliest(dataset, monkeypatch):
     assert torch.equal(stage._anchor.relations.weight, stage.generator.relations.weight)
 
 
+def test_the_anchor_has_what_the_generator_begins_with(dataset, monkeypatch):
+    chosen_by(torch.linspace(0.5, 1, 19), monkeypatch)
+    stage = made_stage(dataset, "adversarial.anchor_weight=1")
+    begin = stage.step(stage.batches(0)[0], epoch=0, step=0).metrics["divergence"]
+    assert abs(float(begin)) < 1e-5
+    with torch.no_grad():
+        stage.generator.relations.weight.zero_()
+    assert float(stage.step(stage.batches(0)[0], epoch=0, step=0).metrics["divergence"]) > 0.01
+
+
 def test_beside_a_generator_without_a_say_they_weigh_nothing(dataset, monkeypatch):
     chosen_by(torch.cat([torch.tensor([0.0]), torch.ones(18)]), monkeypatch)
     term = made_stage(dataset).generator.relations
@@ -163,7 +175,8 @@ def test_the_control_begins_with_the_same_weights_and_keeps_them(dataset, monkey
     assert torch.equal(best["relations.weight"], begun)
 
 
-def test_weights_that_a_stage_before_has_learned_are_kept(dataset):
+def test_weights_that_a_stage_before_has_learned_are_kept(dataset, monkeypatch):
+    chosen_by(torch.linspace(0.5, 1, 19), monkeypatch)
     context = StageContext(dataset, load_config(overrides=SETTINGS), CPU)
     generator = related(context.generator(), dataset)
     learned = generator.relations.weight.detach().clone()
@@ -203,6 +216,56 @@ def test_they_serve_a_new_session(run, dataset):
         parts = generator.logit_parts(*given)
     np.testing.assert_allclose(table["score"], parts.sum(-1)[0], rtol=1e-4, atol=1e-5)
     assert parts[..., -2:].any()
+
+
+def test_each_of_several_sessions_has_its_own(run):
+    recommender = Recommender(run)
+    sessions = [
+        recommender.session(items) for items in (["i0001", "i0002"], ["i0007"], ["i0004", "i0009"])
+    ]
+    together = recommender.propose(sessions, 6)
+    for place, session in enumerate(sessions):
+        one, alone = together.of(place), recommender.propose([session], 6)
+        assert torch.equal(one.items, alone.items)
+        parts = one.relations.parts(one.items)
+        assert parts.any()
+        torch.testing.assert_close(parts, alone.relations.parts(alone.items))
+
+
+def test_a_recommendation_names_what_in_the_history_it_follows_from(run, dataset):
+    explainer = Explainer(run)
+    found = explainer.explain(user="u0003", k=5)
+    history = dataset.history(3, "all")
+    titles = dataset.item_titles.take(history).to_list()
+    told = [entry["because"] for entry in found.details["recommendations"]]
+    assert all(list(names) == ["transition", "similarity"] for names in told)
+    term = run.generator().relations
+    for place, name in enumerate(term.names):
+        counted = count_relation(name, dataset)
+        for entry, because in zip(found.details["recommendations"], told, strict=True):
+            item, said = dataset.item_idx(entry["item_id"]), {}
+            for distance, had in enumerate(history.tolist()[::-1][: term.max_history]):
+                row = slice(counted.offsets[had], counted.offsets[had + 1])
+                values = dict(zip(counted.items[row], counted.values[row], strict=True))
+                span = int(np.searchsorted((0, 1, 2, 3, 4, 8, 16), distance, side="right")) - 1
+                weight = float(term.weights.detach()[place, span])
+                title = titles[::-1][distance]
+                said[title] = max(said.get(title, 0.0), weight * values.get(item, 0.0))
+            best = max(said.values())
+            assert because[name] == (max(said, key=said.get) if best > 0 else "")
+    assert any(any(names.values()) for names in told)
+    sessions = [explainer.recommender.session(["i0001", "i0002"])]
+    table = explainer.reasons(sessions, explainer.recommender.rank([*sessions], k=3))
+    rows = table.to_dicts()
+    named = set(dataset.item_titles.take(sessions[0].items).to_list())
+    assert {title for row in rows for title in row["because"].values()} <= named | {""}
+    spoken = {"transition": 9.0, "item itself": 1.0, "similarity": 0.5}
+    row = {
+        "reasons": [],
+        "score_parts": spoken,
+        "because": {"transition": "Heat", "similarity": ""},
+    }
+    assert why(row) == "transition (Heat) +9.00, item itself +1.00"
 
 
 @pytest.mark.parametrize(
