@@ -27,7 +27,9 @@ class Row:
         settings: Overrides.
         against: The row that it is tested against.
         relations: Those that judge beside the factors.
-        related: Where their weights in the generator's logits begin; where empty they have none.
+        related: Where the weights of relations in the generator's logits begin; where empty it has
+            none.
+        only: Those that it has then; both where empty.
     """
 
     title: str
@@ -40,6 +42,7 @@ class Row:
     against: str = "control"
     relations: tuple[str, ...] = ()
     related: str = ""
+    only: tuple[str, ...] = ()
 
 
 # Here factors learn by their sum alone. That each learns by itself as well, as in the preset,
@@ -47,6 +50,7 @@ class Row:
 _TOGETHER = "pretrain_discriminator.own_weight=0"
 # Relations say much of what the generator says: they learn beside one that is too sure of itself.
 _TEMPERED = ("pretrain_discriminator.tempered=true", "calibrate.only_sure=true")
+_SURE = ("pretrain_discriminator.tempered=false", "calibrate.only_sure=true")
 _PLAIN = ("pretrain_discriminator.tempered=false", "calibrate.only_sure=false")
 
 # What ablations change, and so are tested against.
@@ -148,21 +152,36 @@ ROWS[_RELATED_CONTROL] = replace(
 )
 
 
-def _with_relations(row: Row, kind: str, title: str, related: str, against: str) -> Row:
-    title, run = f"{row.title}, {title}", f"{row.run}-{kind}"
-    return replace(row, title=title, run=run, relations=RELATIONS, related=related, against=against)
+def _with_relations(
+    row: Row, kind: str, title: str, *, related: str = "", judging: tuple[str, ...] = ()
+) -> Row:
+    return replace(
+        row,
+        title=f"{row.title}, {title}",
+        run=f"{row.run}-{kind}",
+        relations=judging,
+        related=related,
+        against=_RELATED_CONTROL if related == _FITTED else row.against,
+    )
 
 
-# In the preset relations judge and are in the generator, weighed as its control's are. They may
-# also learn what they weigh there from the judges alone, or not be there.
-for _kind, _title, _related, _against in (
-    ("relations", "relations in the generator", _FITTED, _RELATED_CONTROL),
-    ("learned-relations", "relations in the generator learned from judges", _LEARNED, "control"),
-    ("judged-relations", "relations judge alone", "", "control"),
-):
-    for _name in ("tuned", ABLATED):
-        _row = _with_relations(ROWS[_name], _kind, _title, _related, _against)
-        ROWS[f"{_name}-{_kind}"] = _row
+# As in the preset: factors judge, and the generator has relations, weighed as its control's are.
+for _name in ("tuned", ABLATED):
+    ROWS[f"{_name}-relations"] = _with_relations(
+        ROWS[_name], "relations", "relations in the generator", related=_FITTED
+    )
+    # Relations judge too, and what they weigh in the generator is learned from them alone.
+    ROWS[f"{_name}-learned-relations"] = _with_relations(
+        ROWS[_name],
+        "learned-relations",
+        "relations in the generator learned from judges",
+        related=_LEARNED,
+        judging=RELATIONS,
+    )
+    # They judge, and the generator has none.
+    ROWS[f"{_name}-judged-relations"] = _with_relations(
+        ROWS[_name], "judged-relations", "relations judge alone", judging=RELATIONS
+    )
 
 _WITHOUT_FACTORS = ("generator", "folds", "control", "tuned", "with-discriminators")
 ROWS |= {f"{name}-ids": _ids_alone(ROWS[name]) for name in _WITHOUT_FACTORS}
@@ -175,8 +194,8 @@ def settings_of(row: Row, ground: Ground) -> tuple[str, ...]:
     if row.preset != "tuned":
         return row.settings
     judged = _judged_by((*ground.judges, *row.relations))
-    how = _TEMPERED if row.relations else _PLAIN
-    related = list(row.relations or RELATIONS) if row.related else []
+    how = _TEMPERED if row.relations else _SURE if row.related else _PLAIN
+    related = list(row.only or RELATIONS) if row.related else []
     begin = (f"adversarial.relation_weights={row.related}",) if row.related else ()
     settings = (_TOGETHER, judged, f"generator.relations={related!r}", *begin)
     return (*settings, *ground.settings, *how, *row.settings)
@@ -231,13 +250,10 @@ def against(name: str) -> str:
 
 
 def _ablation_of_relation(title: str, run: str, kind: str, relation: str) -> Row:
-    """It alone, or all factors and the other relation."""
-    row, base = _ablation(title, run), f"{ABLATED}-relations"
-    if kind == "only":
-        settings = (_judged_by([relation]),)
-        return replace(row, settings=settings, relations=(relation,), related=_FITTED, against=base)
-    left = tuple(other for other in RELATIONS if other != relation)
-    return replace(row, relations=left, related=_FITTED, against=base)
+    """The generator has this relation alone, or the other one."""
+    left = tuple(name for name in RELATIONS if (name == relation) == (kind == "only"))
+    base = f"{ABLATED}-relations"
+    return replace(_ablation(title, run), related=_FITTED, only=left, against=base)
 
 
 def _left(kind: str, value: str, factors: Sequence[str]) -> list[str]:
