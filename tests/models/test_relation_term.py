@@ -1,5 +1,7 @@
 """Relations in the generator's logits: their sum, their parts, what is drawn, their checkpoints."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from made import made_dataset
@@ -9,7 +11,7 @@ from mfgan.config import GeneratorConfig, SampleConfig
 from mfgan.data.batch import JaggedBatch
 from mfgan.data.relations import count_relation
 from mfgan.errors import MfganError
-from mfgan.models.generator import Generator
+from mfgan.models.generator import ITEM_ITSELF, Generator
 from mfgan.names import RELATIONS
 from mfgan.training import candidates
 from mfgan.training.candidates import draw_candidates
@@ -136,6 +138,15 @@ def test_a_generator_without_relations_is_taken_as_one_that_counted_none(dataset
     assert torch.equal(generator.scores_after(batch)[1], plain.scores_after(batch)[1])
     with pytest.raises(MfganError, match="generator must have the sizes of this run"):
         load_model(kept(tmp_path / "other", made_generator(dataset)), "generator", plain)
+
+
+def test_a_factor_that_is_called_as_a_relation_is_comes_first(dataset):
+    called = replace(dataset.factor("genre"), name="transition")
+    config = GeneratorConfig(
+        hidden_dim=4, num_heads=1, factors=("transition",), relations=("transition", "similarity")
+    )
+    generator = Generator(config, dataset.num_items, factors=[called])
+    assert generator.part_names == (ITEM_ITSELF, "transition", "similarity")
 
 
 def test_names_and_catalogues_decide_which_there_are(dataset):
