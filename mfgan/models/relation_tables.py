@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from mfgan.errors import MfganError
 from mfgan.names import MOST_SIMILAR, SIMILARITY
 from mfgan.ops import relation_sums
-from mfgan.ops.reference_relation_sums import SPANS, entries, entry_keys, session_starts
+from mfgan.ops.reference_relation_sums import (
+    entries,
+    entry_keys,
+    histories,
+    session_starts,
+    spans_of,
+)
 from mfgan.ops.relation_sums import NUM_SPANS
 
 if TYPE_CHECKING:
@@ -86,7 +92,7 @@ class RelationTables(nn.Module):
         return offsets, columns, values
 
     def take(self, tables: Mapping[str, Table]) -> None:
-        """Judge by these tables from now on, one of each relation."""
+        """Go by these tables from now on, one of each relation."""
         for name in self.names:
             for part, values in zip(_PARTS, tables[name], strict=True):
                 setattr(self, f"{name}_{part}", values)
@@ -155,10 +161,8 @@ class RelationTables(nn.Module):
         """
         reach = min(self.max_history, batch.max_seqlen)
         steps = torch.arange(reach, device=candidates.device)
-        places = positions.unsqueeze(1) - steps
-        before = places < session_starts(batch.cu_seqlens, positions).unsqueeze(1)
-        had = batch.items[places.clamp_min(0)].masked_fill(before, 0)
-        spans = torch.bucketize(steps, steps.new_tensor(SPANS), right=True) - 1
+        first = session_starts(batch.cu_seqlens, positions)
+        had, spans = histories(batch.items, first, positions, steps), spans_of(steps)
         found = []
         for place, name in enumerate(self.names):
             values = self.table(name)[2]

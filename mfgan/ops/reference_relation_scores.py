@@ -4,7 +4,13 @@ import torch
 from torch import Tensor
 
 from mfgan.ops import checks
-from mfgan.ops.reference_relation_sums import SPANS, entry_owners, session_starts
+from mfgan.ops.reference_relation_sums import (
+    SPANS,
+    entry_owners,
+    histories,
+    session_starts,
+    spans_of,
+)
 
 _ADD, _PROJECT = "add_relation_scores", "relation_projections"
 
@@ -27,9 +33,10 @@ def add_relation_scores(
     _check(_ADD, offsets, items, cu_seqlens, positions)
     if not values.shape[0] or not len(positions):
         return
-    had = _histories(items, cu_seqlens, positions, reach)
+    steps = torch.arange(reach, device=items.device)
+    had = histories(items, session_starts(cu_seqlens, positions), positions, steps)
     by_item = scores.new_zeros(len(positions), offsets.shape[0] - 1)
-    by_item.scatter_add_(1, had, weight.to(scores.dtype)[_spans(reach, had)].expand(had.shape))
+    by_item.scatter_add_(1, had, weight.to(scores.dtype)[spans_of(steps)].expand(had.shape))
     columns_first = _sparse(columns, entry_owners(offsets, columns), values, by_item)
     scores += torch.sparse.mm(columns_first, by_item.T)[1:].T
 
@@ -55,8 +62,9 @@ def relation_projections(
     whole = torch.cat([numbers.new_zeros(len(numbers), 1), numbers], 1)
     rows_first = _sparse(entry_owners(offsets, columns), columns, values, whole)
     by_item = torch.sparse.mm(rows_first, whole.T).T
-    had = _histories(items, cu_seqlens, positions, reach)
-    spans = _spans(reach, had).expand(had.shape)
+    steps = torch.arange(reach, device=items.device)
+    had = histories(items, session_starts(cu_seqlens, positions), positions, steps)
+    spans = spans_of(steps).expand(had.shape)
     return found.scatter_add_(1, spans, by_item.gather(1, had)).float()
 
 
@@ -66,19 +74,6 @@ def _check(
     checks.session_bounds(where, cu_seqlens, items.shape[0])
     checks.below(where, "positions", positions, items.shape[0])
     checks.below(where, "items", items, offsets.shape[0] - 1)
-
-
-def _histories(items: Tensor, cu_seqlens: Tensor, positions: Tensor, reach: int) -> Tensor:
-    """``(num_positions, reach)`` items from each history's end back, 0 before its start."""
-    places = positions.unsqueeze(1) - torch.arange(reach, device=items.device)
-    before = places < session_starts(cu_seqlens, positions).unsqueeze(1)
-    return items[places.clamp_min(0)].masked_fill(before, 0)
-
-
-def _spans(reach: int, like: Tensor) -> Tensor:
-    """``(reach,)`` int64, the span of each distance."""
-    steps = torch.arange(reach, device=like.device)
-    return torch.bucketize(steps, steps.new_tensor(SPANS), right=True) - 1
 
 
 def _sparse(rows: Tensor, columns: Tensor, values: Tensor, like: Tensor) -> Tensor:

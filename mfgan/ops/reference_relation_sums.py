@@ -40,8 +40,7 @@ def relation_sums(
         most = max(1, _AT_ONCE // candidates.shape[1])
         for distance in range(start, end, most):
             steps = torch.arange(distance, min(end, distance + most), device=values.device)
-            places = positions.unsqueeze(1) - steps
-            had = items[places.clamp_min(0)].masked_fill(places < first.unsqueeze(1), 0)
+            had = histories(items, first, positions, steps)
             at_once = max(1, _AT_ONCE // (len(steps) * candidates.shape[1]))
             for begin in range(0, len(positions), at_once):
                 part = slice(begin, begin + at_once)
@@ -55,6 +54,17 @@ def session_starts(cu_seqlens: Tensor, positions: Tensor) -> Tensor:
     """``(num_positions,)`` int64, the first token of each position's session."""
     session = torch.searchsorted(cu_seqlens, positions.to(cu_seqlens.dtype), right=True) - 1
     return cu_seqlens[session].long()
+
+
+def histories(items: Tensor, first: Tensor, positions: Tensor, steps: Tensor) -> Tensor:
+    """``(num_positions, num_steps)`` items so many steps back, 0 before a session's first token."""
+    places = positions.unsqueeze(1) - steps
+    return items[places.clamp_min(0)].masked_fill(places < first.unsqueeze(1), 0)
+
+
+def spans_of(steps: Tensor) -> Tensor:
+    """``(num_steps,)`` int64, the span of each distance."""
+    return torch.bucketize(steps, steps.new_tensor(SPANS), right=True) - 1
 
 
 def entry_keys(offsets: Tensor, columns: Tensor) -> Tensor:
