@@ -60,6 +60,11 @@ MFGAN_OPS(MFGAN_NAMESPACE, m) {
       "choice_logsumexp_backward(Tensor grad_out, Tensor utilities, Tensor offsets, Tensor lse) "
       "-> Tensor");
 
+  // Rows of logits (num_rows, num_columns) become their softmax. Log-probabilities of the columns
+  // in choices (num_rows, num_choices) int64, in that shape, and entropy (num_rows,), float32 or
+  // wider.
+  m.def("softmax_choices(Tensor(a!) logits, Tensor choices) -> (Tensor log_probs, Tensor entropy)");
+
   // Writes `value` into the scores (num_rows, num_items) of what the session of each row's token
   // has had: items (total_tokens,) up to the token, and earlier (n,) in ragged rows, one a session.
   // Column c is item c + 1; the item `kept` (num_rows,) keeps its score, 0 for none.

@@ -9,6 +9,7 @@
 #include "cpu/attention.h"
 #include "cpu/dropout.h"
 #include "cpu/factor_score.h"
+#include "cpu/softmax_choices.h"
 #include "rng.h"
 
 namespace mfgan::cpu {
@@ -162,6 +163,33 @@ bool check_dropout(const char* kind, double allowed) {
   const DropoutParams params{kColumns, drop_threshold(kDropout), kKeepScale, kSeed, kOffset, kSite};
   dropout_residual_rows<T>(params, x.data(), residual.data(), out.data(), 0, kRows);
   return close(kind, "dropout_residual", out, exact, allowed);
+}
+
+template <typename T>
+bool check_softmax(const char* kind, double allowed) {
+  constexpr int64_t kRows = 4, kColumns = 131;
+  std::vector<T> logits = made<T>(kRows * kColumns, 9, 3);
+  store(&logits[5], -Wide<T>(INFINITY));  // what is hidden
+  const std::vector<int64_t> choices = {0, 130, 77, 1};
+  Doubles probs, log_probs, entropy(kRows);
+  for (int64_t row = 0; row < kRows; ++row) {
+    const T* at = &logits[row * kColumns];
+    double sum = 0;
+    for (int64_t i = 0; i < kColumns; ++i) sum += std::exp(value(at[i]));
+    for (int64_t i = 0; i < kColumns; ++i) {
+      probs.push_back(std::exp(value(at[i])) / sum);
+      if (probs.back() > 0) entropy[row] -= probs.back() * std::log(probs.back());
+    }
+    log_probs.push_back(value(at[choices[row]]) - std::log(sum));
+  }
+  std::vector<Wide<T>> found(kRows), found_entropy(kRows);
+  softmax_choices_of_rows<T>(
+      {logits.data(), kColumns, kColumns, choices.data(), 1, found.data(), found_entropy.data()}, 0,
+      kRows);
+  const double exact = std::min(allowed, 32 * 0x1p-23);
+  return close(kind, "softmax", logits, probs, allowed) &
+         close(kind, "log-probabilities", found, log_probs, exact) &
+         close(kind, "entropy", found_entropy, entropy, exact);
 }
 
 // What a float input of the scores is, and how it is reached.
@@ -366,6 +394,7 @@ bool check_scores() {
 template <typename T>
 bool check(const char* kind, double epsilon, double times) {
   bool good = check_dropout<T>(kind, epsilon);
+  good &= check_softmax<T>(kind, times * epsilon);
   for (int64_t dim : {1, 24, 50})
     for (bool causal : {true, false})
       good &= check_attention<T>(kind, dim, causal, times * epsilon);

@@ -9,6 +9,7 @@ from mfgan.ops.factor_score import factor_score
 from mfgan.ops.hide_seen import hide_seen
 from mfgan.ops.relation_scores import add_relation_scores, relation_projections
 from mfgan.ops.relation_sums import relation_sums
+from mfgan.ops.softmax_choices import softmax_choices
 
 __all__ = [
     "add_relation_scores",
@@ -20,5 +21,6 @@ __all__ = [
     "hide_seen",
     "relation_projections",
     "relation_sums",
+    "softmax_choices",
     "varlen_attention",
 ]

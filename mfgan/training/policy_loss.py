@@ -13,10 +13,10 @@ from torch import Tensor
 from mfgan.models.relation_term import RelationScores
 from mfgan.models.seen import Seen
 from mfgan.training.chunks import even_chunks, logits_at_once
-from mfgan.training.full_softmax import LogitBlock
+from mfgan.training.full_softmax import HIDDEN, LogitBlock, choices_loss
 
-# No probability is left of such a logit, and unlike infinity it may be multiplied by that.
-_HIDDEN = -1e4
+# So many choices of a row are told one by one; the gradient of more is scattered among its logits.
+_FEW = 4
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,9 @@ def policy_loss(
     """
     if terms.mle_weight and terms.targets is None:
         raise ValueError("policy_loss: mle_weight must come with targets, got none")
+    others = terms.anchor_weight or terms.entropy_weight or terms.relations is not None
+    if not others and terms.items.shape[1] <= _FEW:
+        return _likelihood_of_few(hidden, item_table, terms, precision)
     if terms.anchor_weight:
         precision = torch.float32
     weight = None if terms.relations is None else terms.relations.term.weight
@@ -100,6 +103,31 @@ def policy_loss(
         hidden, item_table, weight, terms, precision
     )
     return PolicyLoss(*parts)
+
+
+def _likelihood_of_few(
+    hidden: Tensor, item_table: Tensor, terms: PolicyTerms, precision: torch.dtype
+) -> PolicyLoss:
+    """The same of likelihoods alone: their gradient is the softmax itself but for a few items."""
+    count = max(1, len(hidden))
+    choices, weights = terms.items, terms.coefficients.to(hidden.dtype) / count
+    if terms.targets is not None:
+        choices = torch.cat([terms.targets[:, None], choices], 1)
+        weights = torch.cat([torch.full_like(weights[:, :1], terms.mle_weight / count), weights], 1)
+    found = choices_loss(
+        hidden,
+        item_table,
+        choices,
+        weights,
+        precision=precision,
+        seen=terms.seen,
+        kept=terms.targets,
+        entropy=True,
+    )
+    nothing = hidden.new_zeros(())
+    nll = nothing if terms.targets is None else -found.log_probs[:, 0].sum() / count
+    entropy = nothing if found.entropy is None else found.entropy.sum() / count
+    return PolicyLoss(found.loss, nll, entropy, nothing)
 
 
 class _PolicyLoss(torch.autograd.Function):
@@ -196,7 +224,7 @@ def _anchor_logits(terms: PolicyTerms, part: slice) -> Tensor | None:
 def _hide(logits: Tensor, terms: PolicyTerms, part: slice) -> None:
     if terms.seen is not None:
         kept = None if terms.targets is None else terms.targets[part]
-        terms.seen.hide(logits, part, kept=kept, value=_HIDDEN)
+        terms.seen.hide(logits, part, kept=kept, value=HIDDEN)
 
 
 def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:

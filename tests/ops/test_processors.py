@@ -11,7 +11,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = [
     "csrc/tests/cpu_check.cpp",
-    *(f"csrc/cpu/{kernel}_kernel.cpp" for kernel in ("attention", "dropout", "factor_score")),
+    *(
+        f"csrc/cpu/{kernel}_kernel.cpp"
+        for kernel in ("attention", "dropout", "factor_score", "softmax_choices")
+    ),
     "csrc/cpu/factor_score_plan.cpp",
     "csrc/cpu/scratch.cpp",
 ]

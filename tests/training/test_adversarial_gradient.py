@@ -8,6 +8,7 @@ import torch
 
 from mfgan.data.batch import JaggedBatch
 from mfgan.models.relation_term import RelationTerm
+from mfgan.training import chunks
 from mfgan.training import policy_loss as module
 from mfgan.training.candidates import Draw, draw_candidates
 from mfgan.training.policy_loss import PolicyTerms, policy_loss
@@ -30,8 +31,11 @@ def seeded(seed=0):
 
 @pytest.mark.parametrize("weights", list(itertools.product([0.0, 0.7], repeat=3)))
 @pytest.mark.parametrize("at_once", [1, 1 << 20])
-def test_loss_and_gradients_equal_autograd(monkeypatch, weights, at_once):
+@pytest.mark.parametrize("few", [1, 2])
+def test_loss_and_gradients_equal_autograd(monkeypatch, weights, at_once, few):
     monkeypatch.setattr(module, "logits_at_once", lambda device: at_once)
+    monkeypatch.setattr(chunks, "_OF_A_LOSS_ON_CPU", at_once)
+    monkeypatch.setattr(module, "_FEW", few)
     mle, anchor, entropy = weights
     made = [torch.randn(*shape, dtype=torch.float64, generator=seeded(i))
             for i, shape in enumerate([(5, 3), (8, 3), (5, 4), (8, 4), (5, 2)])]  # fmt: skip
@@ -144,15 +148,16 @@ def test_an_anchor_weight_wants_an_anchor():
         policy_loss(torch.zeros(1, 2), torch.zeros(3, 2), terms)
 
 
-@pytest.mark.parametrize("anchor_weight", [0.0, 0.5])
-def test_products_in_bf16_where_there_is_no_anchor(anchor_weight):
+@pytest.mark.parametrize(("anchor_weight", "entropy_weight"), [(0, 0), (0, 0.3), (0.5, 0.3)])
+def test_products_in_bf16_where_there_is_no_anchor(anchor_weight, entropy_weight):
     made = [
         torch.randn(*shape, generator=seeded(i)) for i, shape in enumerate([(40, 16), (90, 16)])
     ]
     anchor = [x + 0.1 for x in made]
     items = torch.randint(1, 90, (40, 3), generator=seeded(2))
     coefficients = torch.rand(40, 3, generator=seeded(3))
-    terms = PolicyTerms(items[:, 0], 0.4, items, coefficients, *anchor, anchor_weight, 0.3)
+    weights = anchor_weight, entropy_weight
+    terms = PolicyTerms(items[:, 0], 0.4, items, coefficients, *anchor, *weights)
 
     def run(precision):
         leaves = [x.clone().requires_grad_() for x in made]

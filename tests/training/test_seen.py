@@ -9,7 +9,7 @@ from mfgan.data.batch import JaggedBatch
 from mfgan.data.batching import TrainingBatches
 from mfgan.errors import MfganError
 from mfgan.models.seen import Seen
-from mfgan.training import candidates, chunks, full_softmax
+from mfgan.training import candidates, chunks
 from mfgan.training.candidates import draw_candidates
 from mfgan.training.context import StageContext
 from mfgan.training.full_softmax import softmax_cross_entropy
@@ -51,10 +51,8 @@ def model():
 
 
 @pytest.mark.parametrize("at_once", [1, 1 << 20])
-@pytest.mark.parametrize("asks", [True, False])
-def test_likelihood_is_over_what_was_not_had(model, monkeypatch, at_once, asks):
+def test_likelihood_is_over_what_was_not_had(model, monkeypatch, at_once):
     monkeypatch.setattr(chunks, "_OF_A_LOSS_ON_CPU", at_once)
-    monkeypatch.setattr(full_softmax, "_asks", lambda hidden: asks)
     hidden, table = model
     ours = softmax_cross_entropy(hidden, table, BATCH.targets, seen=Seen.of(BATCH))
     log_p = hidden_logits(hidden @ table[1:].T).log_softmax(1)
@@ -115,14 +113,15 @@ def test_where_too_little_is_left_all_may_be_drawn(model, method):
         assert set(draw.items[2].tolist()) & HAD[2]
 
 
-def test_the_policy_is_over_what_was_not_had(model):
+@pytest.mark.parametrize(("anchored", "spread"), [(0.3, 0.2), (0, 0)])
+def test_the_policy_is_over_what_was_not_had(model, anchored, spread):
     hidden, table = model
     draws = torch.Generator().manual_seed(1)
     anchor_hidden = torch.randn(8, 5, generator=draws, dtype=torch.float64)
     anchor_table = torch.randn(ITEMS + 1, 5, generator=draws, dtype=torch.float64)
     coefficients = torch.randn(8, 1, generator=draws, dtype=torch.float64)
     items = torch.full((8, 1), 11)
-    given = (0.7, items, coefficients, anchor_hidden, anchor_table, 0.3, 0.2)
+    given = (0.7, items, coefficients, anchor_hidden, anchor_table, anchored, spread)
     ours = policy_loss(hidden, table, PolicyTerms(BATCH.targets, *given, seen=Seen.of(BATCH)))
 
     log_p = hidden_logits(hidden @ table[1:].T).log_softmax(1)
@@ -133,8 +132,10 @@ def test_the_policy_is_over_what_was_not_had(model):
     nll = -log_p.gather(1, BATCH.targets[:, None] - 1).mean()
     policy = -(coefficients * log_p.gather(1, items - 1)).sum(1).mean()
     divergence = (chance * (log_p - anchor)).sum(1).mean()
-    theirs = 0.7 * nll + policy + 0.3 * divergence + 0.2 * (chance * log_p).sum(1).mean()
+    negative_entropy = (chance * log_p).sum(1).mean()
+    theirs = 0.7 * nll + policy + anchored * divergence + spread * negative_entropy
     torch.testing.assert_close(ours.loss, theirs)
+    torch.testing.assert_close(ours.entropy, -negative_entropy)
     for mine, other in zip(
         torch.autograd.grad(ours.loss, model), torch.autograd.grad(theirs, model), strict=True
     ):
