@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mfgan.errors import MfganError
 from mfgan.models.combination import combine
 from mfgan.models.factor_embedding import named_factors
-from mfgan.models.factor_towers import FactorTowers
+from mfgan.models.factor_towers import FactorTowers, ItemTables
 from mfgan.models.relation_judges import RelationJudges
 from mfgan.models.relation_tables import check_catalogue
 from mfgan.names import ID, RELATIONS
@@ -65,6 +65,7 @@ class Discriminators(FactorTowers):
         *,
         rng: Tensor | None = None,
         site: int = 0,
+        tables: ItemTables | None = None,
     ) -> Tensor:
         """Judge candidates for the place after some positions.
 
@@ -76,13 +77,16 @@ class Discriminators(FactorTowers):
             candidates: ``(num_positions, num_candidates)`` int64 item_idx.
             rng: ``(2,)`` int64 seed and step of the dropout; None for none.
             site: The first place of this call that draws.
+            tables: What ``item_tables`` made, where nothing is dropped; None makes what is needed.
 
         Returns:
             ``(num_positions, num_candidates, num_factors)`` logits of "the real next item".
         """
         parts = []
         if self.num_towers:
-            parts.append(self.score(batch, positions, candidates, rng=rng, site=site))
+            parts.append(
+                self.score(batch, positions, candidates, rng=rng, site=site, tables=tables)
+            )
         if self.relations is not None:
             parts.append(self.relations(batch, positions, candidates))
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)

@@ -81,16 +81,19 @@ class FactorTowers(nn.Module):
         *,
         rng: Tensor | None = None,
         site: int = 0,
+        tables: ItemTables | None = None,
     ) -> Tensor:
         """As `Discriminators.forward`, ``(num_positions, num_candidates, num_towers)``."""
-        rows, history_rows, candidate_rows = self._rows(batch.items, candidates)
-        vectors = self._item_vectors(rows, rng, site + _SCORE_SITES)
-        if len(self.blocks) > 1:
-            return self.score_expanded(
-                vectors, batch, positions, history_rows, candidate_rows, rng=rng, site=site
-            )
+        history_rows, candidate_rows = batch.items, candidates
+        if tables is None:
+            rows, history_rows, candidate_rows = self._rows(batch.items, candidates)
+            vectors = self._item_vectors(rows, rng, site + _SCORE_SITES)
+            if len(self.blocks) > 1:
+                return self.score_expanded(
+                    vectors, batch, positions, history_rows, candidate_rows, rng=rng, site=site
+                )
+            tables = self._tables(vectors)
         block = self._stack[0]
-        tables = self._tables(vectors)
         return factor_score(
             tables.query,
             tables.key,
@@ -115,6 +118,20 @@ class FactorTowers(nn.Module):
             rng=rng,
             site=site,
         )
+
+    def all_in_play(self, items: Tensor, candidates: Tensor) -> bool:
+        """Whether judgements are made from all of the catalogue, rather than these items alone."""
+        return self.embedding.num_rows <= items.numel() + candidates.numel()
+
+    def item_tables(self) -> ItemTables | None:
+        """What judgements without dropout need of all items; good until a weight changes.
+
+        Where all are in play, making it once serves many calls. None where there is no tower, or
+        more than one block.
+        """
+        if self.num_towers == 0 or len(self.blocks) > 1:
+            return None
+        return self._tables(self.embedding(None))
 
     def score_expanded(
         self,
@@ -167,9 +184,9 @@ class FactorTowers(nn.Module):
 
         Where sizes are fixed, there are as many rows as tokens and candidates; item 0 fills them.
         """
-        catalogue, most = self.embedding.num_rows, items.numel() + candidates.numel()
-        if catalogue <= most:
+        if self.all_in_play(items, candidates):
             return None, items, candidates
+        catalogue, most = self.embedding.num_rows, items.numel() + candidates.numel()
         in_play = torch.zeros(catalogue, dtype=torch.bool, device=items.device)
         in_play[items] = True
         in_play[candidates.flatten()] = True

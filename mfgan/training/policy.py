@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mfgan.data.batch import JaggedBatch
 from mfgan.models.discriminator import Discriminators
+from mfgan.models.factor_towers import ItemTables
 from mfgan.models.generator import Generator
 from mfgan.models.seen import seen_by
 from mfgan.training.candidates import Draw, draw_candidates
@@ -53,6 +54,11 @@ class Policy:
         self._generator: Generator = context.generator()
         self._discriminators: Discriminators = context.discriminators()
         self._fitted = fitted
+        self._tables: ItemTables | None = None
+
+    def judges_learn(self) -> None:
+        """To be called where the judges' weights change: nothing made of them is kept."""
+        self._tables = None
 
     def act(self, batch: JaggedBatch, hidden: Tensor, rows: Tensor | None, draws: Draws) -> Actions:
         """Actions of every row of the loss.
@@ -136,8 +142,11 @@ class Policy:
         """
         judges = self._discriminators
         with torch.no_grad(), autocast(self._context.config, self._context.device):
+            shared = judges.all_in_play(batch.items, items)
+            if shared and self._tables is None:
+                self._tables = judges.item_tables()
             return reward_of(
-                judges(batch, tokens, items).float(),
+                judges(batch, tokens, items, tables=self._tables if shared else None).float(),
                 self._settings.reward,
                 sharpness=judges.config.sharpness,
                 mixture=judges.mixture,

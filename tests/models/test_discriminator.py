@@ -127,6 +127,25 @@ def test_distinct_items_and_whole_catalogue_give_the_same_scores():
     torch.testing.assert_close(few.expand(-1, 9, -1), many, rtol=1e-12, atol=1e-12)
 
 
+def test_tables_made_once_give_the_same_scores():
+    model, batch = made_model(), made_batch()
+    positions, candidates = torch.tensor([1, 9]), torch.tensor([[4, 2], [9, 9]])
+    assert model.all_in_play(batch.items, candidates)
+    tables = model.item_tables()
+    wanted = model(batch, positions, candidates)
+    assert torch.equal(model(batch, positions, candidates, tables=tables), wanted)
+    # Some items alone: as many as there are would be cheaper, but the tables serve them as well.
+    batch, positions, candidates = (
+        made_batch((2, 1)),
+        torch.tensor([1, 2]),
+        torch.tensor([[4], [9]]),
+    )
+    assert not model.all_in_play(batch.items, candidates)
+    found = model(batch, positions, candidates, tables=tables)
+    torch.testing.assert_close(found, model(batch, positions, candidates), rtol=1e-12, atol=1e-12)
+    assert made_model(num_blocks=2).item_tables() is None
+
+
 def test_written_out_parts_equal_the_whole(monkeypatch):
     from mfgan.models import expanded
 

@@ -10,6 +10,7 @@ from small_adversary import AT_ENDS, CALIBRATED, context_of, small
 from mfgan.errors import MfganError
 from mfgan.training import choice_fit, train
 from mfgan.training.context import StageContext
+from mfgan.training.loop import train_step
 from mfgan.training.stages.adversarial import AdversarialStage
 
 
@@ -155,3 +156,35 @@ def test_top_has_no_more_actions_than_items(dataset):
         batch, stage.generator(batch).detach(), None, torch.Generator().manual_seed(0)
     )
     assert found.items.shape == (batch.total_tokens, dataset.num_items)
+
+
+@pytest.mark.parametrize("policy", ["likelihood", "top"])
+def test_rewards_are_those_of_the_judges_as_they_are_now(dataset, policy, monkeypatch):
+    """What the judges' items give is kept for a pass of the generator, and not beyond it."""
+    mle = "adversarial.mle_weight=0"
+    stage = AdversarialStage(context_of(dataset, f"adversarial.policy={policy}", mle))
+    made = []
+    item_tables = stage.discriminators.item_tables
+    monkeypatch.setattr(
+        stage.discriminators, "item_tables", lambda: made.append(None) or item_tables()
+    )
+    with torch.no_grad():
+        stage.discriminators.head_weight.mul_(50)  # so that steps are seen
+    batch = stage.batches(0)[0]
+    tokens = batch.last_tokens()
+    items = torch.arange(1, 4).expand(len(tokens), -1)
+
+    def rewards_now():
+        with torch.no_grad():
+            return stage.discriminators(batch, tokens, items).sigmoid().mean(-1)
+
+    for turn in range(2):
+        before = rewards_now()
+        for step in range(2):
+            train_step(stage, batch, epoch=0, step=step)
+            torch.testing.assert_close(stage.policy.rewards(batch, tokens, items), before)
+        assert len(made) == turn + 1
+        train_step(stage, stage.batches(1)[0], epoch=1, step=2)
+        now = rewards_now()
+        assert (now - before).abs().max() > 1e-3
+        torch.testing.assert_close(stage.policy.rewards(batch, tokens, items), now)

@@ -140,6 +140,7 @@ class AdversarialStage(TrainingStage):
         return validate_generator(self.context, self.generator)
 
     def _discriminator_step(self, batch: JaggedBatch, positions: Tensor, step: int) -> StepOutput:
+        self.policy.judges_learn()
         trials = trials_at(
             self.generator,
             batch,
