@@ -16,7 +16,7 @@ from mfgan.models import fixed
 from mfgan.models.expanded import expanded_score
 from mfgan.models.factor_block import FactorBlock
 from mfgan.models.factor_embedding import FactorEmbedding, factor_rngs
-from mfgan.ops import dropout_residual, factor_score
+from mfgan.ops import autocast, dropout_residual, factor_score
 
 if TYPE_CHECKING:
     from mfgan.config import DiscriminatorConfig
@@ -131,7 +131,11 @@ class FactorTowers(nn.Module):
         """
         if self.num_towers == 0 or len(self.blocks) > 1:
             return None
-        return self._tables(self.embedding(None))
+        tables = self._tables(self.embedding(None))
+        if not autocast.active(tables.query):
+            return tables
+        given = (tables.query, tables.key, tables.value, tables.residual)
+        return ItemTables(*autocast.as_scored(*given))
 
     def score_expanded(
         self,

@@ -24,3 +24,8 @@ def lowered(*tensors: Tensor) -> tuple[Tensor, ...]:
 def widened(*tensors: Tensor) -> tuple[Tensor, ...]:
     """All of them in float32."""
     return tuple(x.float() for x in tensors)
+
+
+def as_scored(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """All of them as ``factor_score`` has them: the CPU's kernel would only widen halves again."""
+    return lowered(*tensors) if tensors[0].is_cuda else widened(*tensors)

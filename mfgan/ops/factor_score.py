@@ -100,13 +100,13 @@ def factor_score(
         TypeError: Dtypes other than the ones above.
     """
     if autocast.active(query):
-        # The GPU's kernel reads halves; the CPU's would only widen them again.
-        cast = autocast.lowered if query.is_cuda else autocast.widened
-        query, key, value, residual, position_key, position_value = cast(
+        query, key, value, residual, position_key, position_value = autocast.as_scored(
             query, key, value, residual, position_key, position_value
         )
-        out_weight, ff1_weight, ff1_bias, ff2_weight, ff2_bias, head_weight, head_bias = cast(
-            out_weight, ff1_weight, ff1_bias, ff2_weight, ff2_bias, head_weight, head_bias
+        out_weight, ff1_weight, ff1_bias, ff2_weight, ff2_bias, head_weight, head_bias = (
+            autocast.as_scored(
+                out_weight, ff1_weight, ff1_bias, ff2_weight, ff2_bias, head_weight, head_bias
+            )
         )
     tables = (query, key, value, residual, position_key, position_value)
     weights = (out_weight, ff1_weight, ff1_bias, ff2_weight, ff2_bias, head_weight, head_bias)

@@ -146,6 +146,18 @@ def test_tables_made_once_give_the_same_scores():
     assert made_model(num_blocks=2).item_tables() is None
 
 
+def test_tables_made_once_are_those_of_autocast():
+    model, batch = made_model().float(), made_batch()
+    positions, candidates = torch.tensor([1, 9]), torch.tensor([[4, 2], [9, 9]])
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        wanted = model(batch, positions, candidates)
+        tables = model.item_tables()
+        assert torch.equal(model(batch, positions, candidates, tables=tables), wanted)
+    # Nothing is left to be cast at every call.
+    assert {tables.query.dtype, tables.residual.dtype} == {torch.float32}
+    assert not torch.equal(model(batch, positions, candidates), wanted)
+
+
 def test_written_out_parts_equal_the_whole(monkeypatch):
     from mfgan.models import expanded
 
