@@ -209,8 +209,9 @@ class Recommender:
         """What the generator would recommend by itself, however the run ranks."""
         histories = [session.items for session in sessions]
         batch = JaggedBatch.from_sequences(histories, max_len=self._max_len).to(self._device)
-        hidden, scores = self.generator.scores_after(batch)
+        hidden = self.generator(batch, last_only=True)
         relations = self.generator.relation_scores(batch, batch.last_tokens())
+        scores = self.generator.logits(hidden, relations)
         return Proposals(hidden, relations, *best_unseen(scores.float(), batch, top_k))
 
     @torch.inference_mode()

@@ -26,7 +26,7 @@ class GeneratorScorer:
 
     def __call__(self, batch: JaggedBatch) -> Tensor:
         """``(num_sessions, num_items + 1)`` float32."""
-        return self._generator.scores_after(batch.to(self._device))[1]
+        return self._generator.scores_after(batch.to(self._device))
 
 
 class CorrectedScorer:

@@ -79,11 +79,12 @@ class _Told:
 
     def __init__(self, generator: Generator, batch: "JaggedBatch", k: int, top_k: int) -> None:
         self._batch = batch
-        hidden, scores = generator.scores_after(batch)
+        hidden = generator(batch, last_only=True)
+        relations = generator.relation_scores(batch, batch.last_tokens())
+        scores = generator.logits(hidden, relations)
         best, self._items = best_unseen(scores, batch, max(k, top_k))
         self._chances, self._num_items = best.softmax(1), k
         self.there = best[:, :k].isfinite()
-        relations = generator.relation_scores(batch, batch.last_tokens())
         items = self._items[:, :k]
         self.parts = generator_parts(generator, hidden, relations, items, best, self._items)
         self.lead = self.lead_by(generator)

@@ -214,33 +214,31 @@ class Generator(nn.Module):
             return None
         return self.relations.at(batch, tokens)
 
-    def scores_after(self, batch: "JaggedBatch") -> tuple[Tensor, Tensor]:
+    def logits(self, hidden: Tensor, relations: RelationScores | None = None) -> Tensor:
+        """Scores of all items.
+
+        Args:
+            hidden: ``(n, hidden_dim)`` rows of what ``forward`` gave.
+            relations: What ``relation_scores`` gave of these rows; None for nothing. What they add
+                has no gradient.
+
+        Returns:
+            ``(n, num_items + 1)``, column 0 minus infinity.
+        """
+        scores = hidden @ self.item_table.T
+        scores[:, 0] = -torch.inf
+        if relations is not None:
+            relations.add_to(scores[:, 1:], slice(None))
+        return scores
+
+    def scores_after(self, batch: "JaggedBatch") -> Tensor:
         """Scores of all items after each session, without dropout.
 
         Args:
             batch: Packed sessions of at most ``max_len`` interactions.
 
         Returns:
-            ``(num_sessions, hidden_dim)`` states and ``(num_sessions, num_items + 1)`` logits,
-            relations counted in; column 0 means nothing.
+            ``(num_sessions, num_items + 1)`` logits, relations counted in; column 0 minus infinity.
         """
-        hidden = self(batch, last_only=True)
-        scores = hidden @ self.item_table.T
         relations = self.relation_scores(batch, batch.last_tokens())
-        if relations is not None:
-            relations.add_to(scores[:, 1:], slice(None))
-        return hidden, scores
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Scores of all items by their vectors alone.
-
-        Args:
-            hidden: ``(n, hidden_dim)`` rows of what ``forward`` gave.
-
-        Returns:
-            ``(n, num_items + 1)``, column 0 minus infinity; without relations.
-        """
-        scores = hidden @ self.item_table.T
-        mask = torch.zeros(scores.shape[-1], device=scores.device, dtype=scores.dtype)
-        mask[0] = -torch.inf
-        return scores + mask
+        return self.logits(self(batch, last_only=True), relations)

@@ -193,6 +193,6 @@ class GeneratorRecommender:
         if bool(begun.any()):
             width = self._generator.config.max_len
             batch = JaggedBatch.from_sequences([h for h in histories if h], max_len=width)
-            scores[begun] = self._generator.scores_after(batch)[1][:, self._known]
+            scores[begun] = self._generator.scores_after(batch)[:, self._known]
         scores = scores.masked_fill(self._known == 0, torch.finfo(scores.dtype).min)
         return top_items(users, scores, self._pool, self._slate)

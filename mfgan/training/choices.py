@@ -70,7 +70,7 @@ def choices(
         batch = packed.to(device)
         mine = slice(first, first + batch.num_sessions)
         first += batch.num_sessions
-        scores = generator.scores_after(batch)[1]
+        scores = generator.scores_after(batch)
         best, items = best_unseen(scores, batch, top_k)
         real = items == targets[mine].to(device).unsqueeze(1)
         logits = discriminators(batch, batch.last_tokens(), items)

@@ -43,8 +43,7 @@ def sessions(dataset):
 @torch.no_grad()
 def test_scores_are_the_vectors_and_what_the_history_says(dataset):
     generator, batch = made_generator(dataset), sessions(dataset)
-    hidden, scores = generator.scores_after(batch)
-    assert torch.equal(hidden, generator(batch, last_only=True))
+    hidden, scores = generator(batch, last_only=True), generator.scores_after(batch)
     wanted = hidden @ generator.item_table.T
     for relation, name in enumerate(RELATIONS):
         counted = count_relation(name, dataset)
@@ -65,8 +64,8 @@ def test_before_they_are_counted_they_change_nothing(dataset):
     plain, silent = made_generator(dataset, ()), made_generator(dataset, counted=False)
     batch = sessions(dataset)
     assert silent.relation_scores(batch, batch.last_tokens()) is None
-    for ours, theirs in zip(silent.scores_after(batch), plain.scores_after(batch), strict=True):
-        assert torch.equal(ours, theirs)
+    assert torch.equal(silent(batch), plain(batch))
+    assert torch.equal(silent.scores_after(batch), plain.scores_after(batch))
     items = torch.arange(1, 7).repeat(3, 1)
     parts = silent.logit_parts(silent(batch, last_only=True), items, None)
     assert silent.part_names[1:] == RELATIONS
@@ -77,7 +76,7 @@ def test_before_they_are_counted_they_change_nothing(dataset):
 @pytest.mark.parametrize("normalize", [False, True])
 def test_parts_add_up_to_the_scores(dataset, normalize):
     generator, batch = made_generator(dataset, normalize=normalize), sessions(dataset)
-    hidden, scores = generator.scores_after(batch)
+    hidden, scores = generator(batch, last_only=True), generator.scores_after(batch)
     items = torch.randint(1, dataset.num_items + 1, (3, 9))
     last = batch.last_tokens()
     parts = generator.logit_parts(hidden, items, generator.relation_scores(batch, last))
@@ -91,7 +90,7 @@ def test_what_is_drawn_and_judged_has_them_in_its_logits(dataset, monkeypatch, a
     monkeypatch.setattr(candidates, "logits_at_once", lambda device: at_once)
     generator, batch = made_generator(dataset), sessions(dataset)
     last = batch.last_tokens()
-    hidden, scores = generator.scores_after(batch)
+    hidden, scores = generator(batch, last_only=True), generator.scores_after(batch)
     draw = draw_candidates(
         hidden,
         generator.item_table,
@@ -122,7 +121,7 @@ def test_a_checkpoint_has_counts_and_weights(dataset, tmp_path):
     generator, batch = made_generator(dataset), sessions(dataset)
     again = made_generator(dataset, counted=False)
     load_model(kept(tmp_path, generator), "generator", again)
-    assert torch.equal(again.scores_after(batch)[1], generator.scores_after(batch)[1])
+    assert torch.equal(again.scores_after(batch), generator.scores_after(batch))
 
 
 @torch.no_grad()
@@ -135,7 +134,7 @@ def test_a_generator_without_relations_is_taken_as_one_that_counted_none(dataset
     load_model(kept(tmp_path, plain), "generator", generator)
     assert generator.relations.is_empty
     assert not generator.relations.weight.any()
-    assert torch.equal(generator.scores_after(batch)[1], plain.scores_after(batch)[1])
+    assert torch.equal(generator.scores_after(batch), plain.scores_after(batch))
     with pytest.raises(MfganError, match="generator must have the sizes of this run"):
         load_model(kept(tmp_path / "other", made_generator(dataset)), "generator", plain)
 
