@@ -9,10 +9,11 @@ from torch import Tensor
 
 from mfgan.console import SILENT, Reporter, Task
 from mfgan.errors import MfganError
-from mfgan.training.checkpoint import Best, CheckpointStore, Progress
+from mfgan.training.checkpoint import CheckpointStore, Progress
 from mfgan.training.feed import CudaMover, Feed, StepInput
 from mfgan.training.log import MetricsLog
 from mfgan.training.replay import ReplayedStep, Sizes, padded, recorder_of
+from mfgan.training.selection import Selection
 from mfgan.training.stage import StepOutput, TrainingStage
 from mfgan.training.tally import Tally
 
@@ -78,9 +79,8 @@ class _Loop:
         self, stage: TrainingStage, store: CheckpointStore, log: MetricsLog, interval: float
     ) -> None:
         self.stage, self.store, self.log, self.interval = stage, store, log, interval
-        self.selects = stage.context.config.selection.enabled
         self.progress = store.restore(stage.models, stage.optimizers) or Progress()
-        self.unsaved_best: dict[str, dict[str, Tensor]] = {}
+        self.selection = Selection(stage, self.progress)
         self.saved_at = time.monotonic()
         self.before = self.progress.elapsed
         self.started = time.monotonic()
@@ -95,13 +95,16 @@ class _Loop:
             self._begin_replaying()
         self.log.rewind(stage.name, progress.step)
         if not progress.finished:
-            if progress.best is None and self.selects and stage.validates_start:
-                self._log_start()
+            if self.selection.wants_start:
+                self.log.write({**self._place(), **self.selection.validate()})
+                self._save()
             with reporter.task(stage.name, stage.num_epochs) as task:
                 task.advance(progress.epoch)
                 while progress.epoch < stage.num_epochs and not progress.finished:
                     self._epoch(task)
-            self._finish()
+            self.selection.finish()
+            progress.finished = True
+            self._save()
         if best := self.store.best_path():
             stage.load(best)
         return progress
@@ -134,8 +137,8 @@ class _Loop:
             "tokens_per_second": tokens / max(seconds, 1e-9),
         }
         status = f"loss {means['loss']:.4f}"
-        if self._validates():
-            row |= self._validate()
+        if self.selection.is_due:
+            row |= self.selection.validate()
             metric = stage.selection_metric
             status += f" {metric} {row['validation'][metric]:.4f}"
             status += " (best)" if row["best"] else ""
@@ -207,43 +210,6 @@ class _Loop:
             "elapsed": round(self.progress.elapsed, 3),
         }
 
-    def _validates(self) -> bool:
-        return self.selects and self.stage.validates_after(self.progress.epoch)
-
-    def _log_start(self) -> None:
-        found = self._validate()
-        self.log.write({**self._place(), **found})
-        self._save()
-
-    def _validate(self) -> dict[str, Any]:
-        progress, stage = self.progress, self.stage
-        with stage.averaged():
-            figures = stage.validate()
-            value = figures[stage.selection_metric]
-            best = progress.best
-            is_best = best is None or best.value is None or value > best.value
-            if is_best:
-                self._keep_best(value)
-        progress.stale = 0 if is_best else progress.stale + 1
-        patience = stage.settings.patience
-        progress.finished = patience > 0 and progress.stale >= patience
-        return {"validation": figures, "best": is_best}
-
-    def _keep_best(self, value: float | None) -> None:
-        progress = self.progress
-        progress.best = Best(step=progress.step, epoch=progress.epoch, value=value)
-        self.unsaved_best = {
-            name: {key: tensor.detach().clone() for key, tensor in weights.items()}
-            for name, weights in self.stage.best_weights().items()
-        }
-
-    def _finish(self) -> None:
-        if self.progress.best is None:
-            with self.stage.averaged():
-                self._keep_best(None)
-        self.progress.finished = True
-        self._save()
-
     def _save(self) -> None:
         for name, value in self.progress.sums.items():
             if not math.isfinite(value):
@@ -252,8 +218,8 @@ class _Loop:
                     f"{self.progress.step}; lower learning_rate or set clip_norm"
                 )
         self._place()
-        if self.unsaved_best and self.progress.best is not None:
-            self.store.save_best(self.progress.best, self.unsaved_best)
-            self.unsaved_best = {}
+        if self.selection.unsaved and self.progress.best is not None:
+            self.store.save_best(self.progress.best, self.selection.unsaved)
+            self.selection.unsaved = {}
         self.store.save(self.progress, self.stage.models, self.stage.optimizers)
         self.saved_at = time.monotonic()
