@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mfgan.data.batch import JaggedBatch
 from mfgan.models.correction import Correction, corrected
+from mfgan.models.frozen_judges import FrozenJudges
 
 if TYPE_CHECKING:
     from mfgan.models.discriminator import Discriminators
@@ -34,7 +35,7 @@ class CorrectedScorer:
 
     Args:
         generator: The model.
-        discriminators: Of the same run.
+        discriminators: Of the same run; their weights must not change any more.
         correction: Their weights, and how many items are judged.
         device: Where both live.
     """
@@ -49,7 +50,7 @@ class CorrectedScorer:
     ) -> None:
         self._alone = GeneratorScorer(generator, device=device)
         self._device = torch.device(device)
-        self._discriminators = discriminators.to(self._device).eval()
+        self._judges = FrozenJudges(discriminators.to(self._device).eval())
         self._weights = torch.tensor(correction.weights, device=self._device)
         self._top_k = correction.top_k
 
@@ -57,4 +58,4 @@ class CorrectedScorer:
         """``(num_sessions, num_items + 1)`` float32."""
         batch = batch.to(self._device)
         scores = self._alone(batch)
-        return corrected(scores, batch, self._discriminators, self._weights, self._top_k)
+        return corrected(scores, batch, self._judges, self._weights, self._top_k)

@@ -12,6 +12,7 @@ from torch import Tensor
 from mfgan.data.batch import JaggedBatch
 from mfgan.data.factors import Factor
 from mfgan.models.correction import weights_and_chances
+from mfgan.models.frozen_judges import FrozenJudges
 
 if TYPE_CHECKING:
     from mfgan.models.correction import Correction
@@ -73,7 +74,7 @@ class Judge:
     """Asks the discriminators.
 
     Args:
-        discriminators: The trained ones.
+        discriminators: The trained ones; their weights must not change any more.
         correction: Makes their probabilities calibrated ones; they are ``sigmoid(y_j)`` without.
         device: Where they live.
     """
@@ -87,6 +88,7 @@ class Judge:
     ) -> None:
         self._correction = correction
         self._discriminators = discriminators.to(device).eval()
+        self._frozen = FrozenJudges(self._discriminators)
         self._device = torch.device(device)
 
     @property
@@ -138,7 +140,7 @@ class Judge:
             here = slice(start, start + _JUDGED_AT_ONCE)
             position = torch.from_numpy(places[here]).to(self._device)
             judged = torch.from_numpy(candidates[here]).to(self._device)
-            parts.append(self._discriminators(batch, position, judged).flatten(0, 1))
+            parts.append(self._frozen(batch, position, judged).flatten(0, 1))
             if relations is not None and with_sources:
                 strongest = relations.strongest(batch, position, judged)
                 sources.append(strongest.flatten(0, 1).cpu().numpy())

@@ -6,7 +6,7 @@ factor allows is ``log p_data - log p_generator`` up to a constant of the positi
 weights ``b_j`` say how far, and are fitted where neither model has learned.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,9 @@ from mfgan.models.seen import Seen
 if TYPE_CHECKING:
     from mfgan.data.batch import JaggedBatch
     from mfgan.models.discriminator import Discriminators
+
+Judges = Callable[["JaggedBatch", Tensor, Tensor], Tensor]
+"""``(batch, positions, candidates)`` to ``(num_positions, num_candidates, num_factors)`` logits."""
 
 CALIBRATION_FILE = "calibration.json"  # where the stage keeps a correction
 
@@ -132,7 +135,7 @@ def weights_and_chances(
 def corrected(
     scores: Tensor,
     batch: "JaggedBatch",
-    discriminators: "Discriminators",
+    judges: Judges,
     weights: Tensor,
     top_k: int,
 ) -> Tensor:
@@ -141,7 +144,7 @@ def corrected(
     Args:
         scores: ``(num_sessions, num_items + 1)`` the generator's logits; column 0 is ignored.
         batch: The sessions.
-        discriminators: Who judges the best ``top_k`` that the session has not had, without dropout.
+        judges: Who judges the best ``top_k`` that the session has not had, without dropout.
         weights: ``(num_factors,)``.
         top_k: Items judged; all unseen ones where there are no more.
 
@@ -150,7 +153,7 @@ def corrected(
     """
     best, items = best_unseen(scores, batch, top_k)
     there = best.isfinite()
-    moved = best + discriminators(batch, batch.last_tokens(), items) @ weights
+    moved = best + judges(batch, batch.last_tokens(), items) @ weights
     # A step below the last of the judged, so that what was not judged cannot pass them.
     judged = torch.zeros_like(scores, dtype=torch.bool).scatter(1, items, there)
     lowest = moved.where(there, torch.inf).amin(1)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mfgan.data.batch import JaggedBatch
     from mfgan.data.factors import Factor
 
+_MOST_KEPT = 1 << 26  # numbers of all items' tables
 _SCORE_SITES = 3  # places at which `factor_score` draws; the item vectors' dropout is the next
 
 
@@ -119,17 +120,13 @@ class FactorTowers(nn.Module):
             site=site,
         )
 
-    def all_in_play(self, items: Tensor, candidates: Tensor) -> bool:
-        """Whether judgements are made from all of the catalogue, rather than these items alone."""
-        return self.embedding.num_rows <= items.numel() + candidates.numel()
-
     def item_tables(self) -> ItemTables | None:
         """What judgements without dropout need of all items; good until a weight changes.
 
-        Where all are in play, making it once serves many calls. None where there is no tower, or
-        more than one block.
+        None where there is no tower or more than one block, and where it would take over 256 MB.
         """
-        if self.num_towers == 0 or len(self.blocks) > 1:
+        numbers = 4 * self.num_towers * self.embedding.num_rows * self.config.hidden_dim
+        if self.num_towers == 0 or len(self.blocks) > 1 or numbers > _MOST_KEPT:
             return None
         tables = self._tables(self.embedding(None))
         if not autocast.active(tables.query):
@@ -188,9 +185,9 @@ class FactorTowers(nn.Module):
 
         Where sizes are fixed, there are as many rows as tokens and candidates; item 0 fills them.
         """
-        if self.all_in_play(items, candidates):
-            return None, items, candidates
         catalogue, most = self.embedding.num_rows, items.numel() + candidates.numel()
+        if catalogue <= most:
+            return None, items, candidates
         in_play = torch.zeros(catalogue, dtype=torch.bool, device=items.device)
         in_play[items] = True
         in_play[candidates.flatten()] = True

@@ -12,6 +12,7 @@ from mfgan.data.batching import history_batches
 from mfgan.evaluation.scan import Excluded, scan_block
 from mfgan.evaluation.scorers import GeneratorScorer
 from mfgan.models.correction import weights_and_chances
+from mfgan.models.frozen_judges import FrozenJudges
 
 if TYPE_CHECKING:
     from mfgan.training.run import Run
@@ -69,7 +70,7 @@ def factor_shares(
     targets = dict(zip(dataset.target_users(split), dataset.targets(split), strict=True))  # type: ignore[arg-type]
     max_len = generator.config.max_len
     batches = history_batches(dataset, users, split, max_len=max_len, batch_size=_BATCH)  # type: ignore[arg-type]
-    parts = []
+    judges, parts = FrozenJudges(discriminators), []
     for batch in batches:
         mine = batch.users.numpy()
         starts = dataset.offsets[mine]
@@ -78,7 +79,7 @@ def factor_shares(
         goals = np.array([targets[user] for user in mine], np.int64)
         scan = scan_block(GeneratorScorer(generator)(batch).float(), goals, excluded, TOP)
         candidates = np.concatenate([goals[:, None], np.maximum(scan.top, 1)], axis=1)
-        logits = discriminators(batch, batch.last_tokens(), torch.from_numpy(candidates))
+        logits = judges(batch, batch.last_tokens(), torch.from_numpy(candidates))
         judged = weights_and_chances(logits, discriminators, correction)
         parts.append(_figures(*judged, scan.top > 0))
     total = np.concatenate(parts).sum(axis=0)

@@ -2,12 +2,12 @@
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mfgan.data.batching import history_batches
 from mfgan.data.dataset import PreparedDataset
 from mfgan.errors import MfganError
-from mfgan.models.correction import best_unseen
+from mfgan.models.correction import Judges, best_unseen
 from mfgan.models.generator import Generator
 
 _BATCH = 256
@@ -41,7 +41,7 @@ def choosers(dataset: PreparedDataset, limit: int, rng: np.random.Generator) -> 
 @torch.inference_mode()
 def choices(
     generator: Generator,
-    discriminators: nn.Module,
+    judges: Judges,
     dataset: PreparedDataset,
     users: np.ndarray,
     top_k: int,
@@ -50,7 +50,7 @@ def choices(
 
     Args:
         generator: Who ranks.
-        discriminators: Who judges, as `Discriminators` do.
+        judges: What is said of them, as `Discriminators` say it.
         dataset: Both models'.
         users: ``(n,)`` user_idx with a validation target.
         top_k: Alternatives a user.
@@ -73,7 +73,7 @@ def choices(
         scores = generator.scores_after(batch)
         best, items = best_unseen(scores, batch, top_k)
         real = items == targets[mine].to(device).unsqueeze(1)
-        logits = discriminators(batch, batch.last_tokens(), items)
+        logits = judges(batch, batch.last_tokens(), items)
         found = real.any(1)
         features.append(torch.cat([best.unsqueeze(-1), logits], -1)[found].float().cpu())
         chosen.append(real[found].long().argmax(1).cpu())

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from mfgan.data.batch import JaggedBatch
-from mfgan.models.discriminator import Discriminators
-from mfgan.models.factor_towers import ItemTables
+from mfgan.models.frozen_judges import FrozenJudges
 from mfgan.models.generator import Generator
 from mfgan.models.seen import seen_by
 from mfgan.training.candidates import Draw, draw_candidates
@@ -46,19 +45,17 @@ class Policy:
     Args:
         context: The run's, with generator and discriminators.
         fitted: ``(num_factors,)`` weights of the factors' logits, where these are the reward.
+
+    Attributes:
+        judges: Who gives the rewards; to ``forget`` where they learn.
     """
 
     def __init__(self, context: StageContext, fitted: Tensor | None) -> None:
         self._context = context
         self._settings = context.config.adversarial
         self._generator: Generator = context.generator()
-        self._discriminators: Discriminators = context.discriminators()
+        self.judges = FrozenJudges(context.discriminators())
         self._fitted = fitted
-        self._tables: ItemTables | None = None
-
-    def judges_learn(self) -> None:
-        """To be called where the judges' weights change: nothing made of them is kept."""
-        self._tables = None
 
     def act(self, batch: JaggedBatch, hidden: Tensor, rows: Tensor | None, draws: Draws) -> Actions:
         """Actions of every row of the loss.
@@ -140,16 +137,13 @@ class Policy:
         Returns:
             ``(n, num_samples)``.
         """
-        judges = self._discriminators
+        who = self.judges.discriminators
         with torch.no_grad(), autocast(self._context.config, self._context.device):
-            shared = judges.all_in_play(batch.items, items)
-            if shared and self._tables is None:
-                self._tables = judges.item_tables()
             return reward_of(
-                judges(batch, tokens, items, tables=self._tables if shared else None).float(),
+                self.judges(batch, tokens, items).float(),
                 self._settings.reward,
-                sharpness=judges.config.sharpness,
-                mixture=judges.mixture,
+                sharpness=who.config.sharpness,
+                mixture=who.mixture,
                 fitted=self._fitted,
             )
 
@@ -167,8 +161,8 @@ def fitted_weights(context: StageContext, rng: np.random.Generator) -> Tensor:
     """
     limits, dataset = context.config.calibrate, context.dataset
     users = choosers(dataset, limits.users, rng)
-    judges = context.generator(), context.discriminators()
-    fit = fit_sure_choice(*choices(*judges, dataset, users, limits.top_k))
+    judges = FrozenJudges(context.discriminators())
+    fit = fit_sure_choice(*choices(context.generator(), judges, dataset, users, limits.top_k))
     weights = fit.relative(fit.weights)
     if not weights.any():
         context.reporter.note(

@@ -11,6 +11,7 @@ from mfgan.config import DiscriminatorConfig
 from mfgan.data.batch import JaggedBatch
 from mfgan.data.factors import Factor
 from mfgan.errors import MfganError
+from mfgan.models import factor_towers
 from mfgan.models.discriminator import Discriminators
 
 NUM_ITEMS = 12
@@ -130,20 +131,25 @@ def test_distinct_items_and_whole_catalogue_give_the_same_scores():
 def test_tables_made_once_give_the_same_scores():
     model, batch = made_model(), made_batch()
     positions, candidates = torch.tensor([1, 9]), torch.tensor([[4, 2], [9, 9]])
-    assert model.all_in_play(batch.items, candidates)
     tables = model.item_tables()
     wanted = model(batch, positions, candidates)
     assert torch.equal(model(batch, positions, candidates, tables=tables), wanted)
-    # Some items alone: as many as there are would be cheaper, but the tables serve them as well.
-    batch, positions, candidates = (
-        made_batch((2, 1)),
-        torch.tensor([1, 2]),
-        torch.tensor([[4], [9]]),
-    )
-    assert not model.all_in_play(batch.items, candidates)
+    # They serve a call that would make those of a few items alone.
+    batch, positions = made_batch((2, 1)), torch.tensor([1, 2])
+    candidates = torch.tensor([[4], [9]])
+    assert batch.total_tokens + candidates.numel() <= NUM_ITEMS
     found = model(batch, positions, candidates, tables=tables)
     torch.testing.assert_close(found, model(batch, positions, candidates), rtol=1e-12, atol=1e-12)
+
+
+def test_tables_of_several_blocks_or_too_many_items_are_not_made(monkeypatch):
     assert made_model(num_blocks=2).item_tables() is None
+    model = made_model()
+    numbers = 4 * model.num_towers * (NUM_ITEMS + 1) * 6  # four tables of width 6
+    monkeypatch.setattr(factor_towers, "_MOST_KEPT", numbers)
+    assert model.item_tables() is not None
+    monkeypatch.setattr(factor_towers, "_MOST_KEPT", numbers - 1)
+    assert model.item_tables() is None
 
 
 def test_tables_made_once_are_those_of_autocast():

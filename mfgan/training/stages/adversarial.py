@@ -140,7 +140,7 @@ class AdversarialStage(TrainingStage):
         return validate_generator(self.context, self.generator)
 
     def _discriminator_step(self, batch: JaggedBatch, positions: Tensor, step: int) -> StepOutput:
-        self.policy.judges_learn()
+        self.policy.judges.forget()
         trials = trials_at(
             self.generator,
             batch,

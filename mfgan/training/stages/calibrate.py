@@ -10,6 +10,7 @@ from torch import Tensor
 from mfgan.files import write_json
 from mfgan.models.correction import CALIBRATION_FILE, Correction, FactorCorrection
 from mfgan.models.discriminator import Discriminators
+from mfgan.models.frozen_judges import FrozenJudges
 from mfgan.models.generator import Generator
 from mfgan.training.chance_fit import fit_chance, held_out_error
 from mfgan.training.choice_fit import fit_choice, fit_sure_choice
@@ -39,7 +40,9 @@ class CalibrateStage(OneShotStage):
         settings, dataset = context.config.calibrate, context.dataset
         users = choosers(dataset, settings.users, self.numpy_at(_USERS))
         generator, discriminators = context.generator(), context.discriminators()
-        features, chosen = choices(generator, discriminators, dataset, users, settings.top_k)
+        features, chosen = choices(
+            generator, FrozenJudges(discriminators), dataset, users, settings.top_k
+        )
         names = discriminators.factor_names
         fit = (fit_sure_choice if settings.only_sure else fit_choice)(features, chosen)
         alone = fit_choice(features[..., :1], chosen)
