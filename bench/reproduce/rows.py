@@ -228,7 +228,7 @@ def find_row(name: str, factors: Sequence[str]) -> Row:
     title, run = f"MFGAN tuned, {kind} {value}", name.replace(":", "-")
     if kind in ("only", "without"):
         if value in RELATIONS:
-            return _ablation_of_relation(title, run, kind, value)
+            return _ablation_of_relation(run, kind, value)
         return _ablation(title, run, _judged_by(_left(kind, value, factors)))
     if kind == "lambda":
         # The weights that lambda makes instead of fitted ones. Of the log-odds they make a mean,
@@ -249,8 +249,9 @@ def against(name: str) -> str:
     return f"{ABLATED}-relations" if of_relation else ABLATED
 
 
-def _ablation_of_relation(title: str, run: str, kind: str, relation: str) -> Row:
+def _ablation_of_relation(run: str, kind: str, relation: str) -> Row:
     """The generator has this relation alone, or the other one."""
+    title = f"MFGAN tuned, relations in the generator, {kind} {relation}"
     left = tuple(name for name in RELATIONS if (name == relation) == (kind == "only"))
     base = f"{ABLATED}-relations"
     return replace(_ablation(title, run), related=_FITTED, only=left, against=base)
