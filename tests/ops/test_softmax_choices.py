@@ -80,6 +80,16 @@ def test_a_logit_that_is_no_number_is_not_hidden(dtype, place, function):
     assert log_probs[1].isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_nothing_overflows_wherever_the_largest_is(dtype):
+    logits = torch.zeros(67, 67, dtype=dtype).fill_diagonal_(300)
+    log_probs, _ = softmax_choices(logits, torch.tensor([[0]]).expand(67, 1))
+    torch.testing.assert_close(logits, torch.eye(67, dtype=dtype))
+    wanted = torch.full((67, 1), -300.0, dtype=log_probs.dtype)
+    wanted[0] = 0
+    torch.testing.assert_close(log_probs, wanted)
+
+
 def test_entropy_only_where_it_is_wanted():
     assert softmax_choices(*drawn(2, 5))[1] is None
     logits, choices = drawn(2, 5)
