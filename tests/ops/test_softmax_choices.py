@@ -155,9 +155,5 @@ def test_wrong_dtypes():
 
 
 @needs_kernel
-def test_shapes_are_known_without_data():
-    torch.library.opcheck(
-        torch.ops.mfgan.softmax_choices.default,
-        drawn(3, 9, torch.bfloat16),
-        test_utils=("test_schema", "test_faketensor"),
-    )
+def test_opcheck():
+    torch.library.opcheck(torch.ops.mfgan.softmax_choices.default, drawn(3, 9, torch.bfloat16))
