@@ -22,13 +22,19 @@ inline Vec<Wide<T>> load_wide(const T* from) {
   }
 }
 
-// Rounds to nearest, ties to even, as element.h does.
+// A bfloat16 in the upper half of a float's bits: to nearest, ties to even. A NaN whose lower half
+// is 0 stays as it is, others may not.
+inline Words<float> rounded_to_bfloat16(Words<float> bits) {
+  return bits + 0x7fffu + ((bits >> 16) & 1);
+}
+
+// Rounds as element.h does.
 template <typename T>
 inline void store_narrow(T* to, Vec<Wide<T>> x) {
   if constexpr (std::is_same_v<T, BFloat16>) {
     Words<float> bits;
     __builtin_memcpy(&bits, &x, sizeof(bits));
-    const Words<float> rounded = (bits + 0x7fffu + ((bits >> 16) & 1)) >> 16;
+    const Words<float> rounded = rounded_to_bfloat16(bits) >> 16;
     const Words<float> quiet_nan = (bits >> 16) | 0x40u;
     const Words<float> words = (bits & 0x7fffffffu) > 0x7f800000u ? quiet_nan : rounded;
     const Shorts shorts = __builtin_convertvector(words, Shorts);

@@ -1,5 +1,5 @@
-// The softmax of rows for one instruction set. A row is gone through twice, by two vectors at a
-// time: once for the largest logit, once for the exponentials, which a third pass scales.
+// The softmax of rows for one instruction set. Three passes over a row, by two vectors at a time:
+// the largest logit, the exponentials and their sums, and the scale of these.
 
 // clang-format off: each needs the ones before it
 #include "cpu/simd.inl"
@@ -36,18 +36,15 @@ inline Pair<Wide<T>> load_pair(const T* from) {
   }
 }
 
-// To nearest, ties to even, in the upper half; a NaN that arithmetic makes stays one.
-inline Words<float> round_to_bfloat16(Vec<float> x) {
-  Words<float> bits;
-  __builtin_memcpy(&bits, &x, sizeof(bits));
-  return bits + 0x7fffu + ((bits >> 16) & 1);
-}
-
+// A NaN of arithmetic has no low bits that rounding could carry.
 template <typename T>
 inline void store_pair(T* to, Pair<Wide<T>> x) {
   if constexpr (std::is_same_v<T, BFloat16>) {
+    Words<float> even, odd;
+    __builtin_memcpy(&even, &x.a, sizeof(even));
+    __builtin_memcpy(&odd, &x.b, sizeof(odd));
     const Words<float> words =
-        (round_to_bfloat16(x.a) >> 16) | (round_to_bfloat16(x.b) & 0xffff0000u);
+        (rounded_to_bfloat16(even) >> 16) | (rounded_to_bfloat16(odd) & 0xffff0000u);
     __builtin_memcpy(to, &words, sizeof(words));
   } else {
     store_narrow(to, x.a);
