@@ -34,17 +34,23 @@ def table(out: Path) -> str:
         For each data set a table for each row that others are tested against: the control, that
         of the generators without factors, and what ablations change. The last column is the p of
         NDCG@10 over the seeds in common, each user's difference being the mean over them, by
-        Holm's correction over the table.
+        Holm's correction over the table. Behind them NDCG@10 seed by seed, where a row has more
+        than one.
     """
     results = [read_json(path) for path in sorted((out / "results").glob("*.json"))]
     by_data: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
         by_data[result["data"]][result["row"]].append(result)
-    return "\n\n".join(
-        _table(out, data, reference, family, rows)
-        for data, rows in by_data.items()
-        for reference, family in _families(rows).items()
-    )
+    parts = []
+    for data, rows in by_data.items():
+        families = _families(rows)
+        parts += [
+            _table(out, data, reference, family, rows) for reference, family in families.items()
+        ]
+        parts += _seed_by_seed(
+            data, [rows[name] for family in families.values() for name in family]
+        )
+    return "\n\n".join(parts)
 
 
 def _families(rows: dict[str, list[Any]]) -> dict[str, list[str]]:
@@ -73,6 +79,23 @@ def _table(
     for name in family:
         lines.append(_line(rows[name], f"{chances[name]:.4f}" if name in chances else ""))
     return "\n".join(lines)
+
+
+def _seed_by_seed(data: str, rows: list[list[Any]]) -> list[str]:
+    """A table of those rows that have more than one seed; none where none has."""
+    seeds = sorted({result["seed"] for found in rows if len(found) > 1 for result in found})
+    if not seeds:
+        return []
+    lines = [
+        f"| {data}, {METRIC} by seed | {' | '.join(map(str, seeds))} |",
+        "|---" * (len(seeds) + 1) + "|",
+    ]
+    for found in rows:
+        of_seed = {result["seed"]: f"{result['metrics'][METRIC]['mean']:.4f}" for result in found}
+        if len(of_seed) > 1:
+            cells = " | ".join(of_seed.get(seed, "") for seed in seeds)
+            lines.append(f"| {found[0]['title']} | {cells} |")
+    return ["\n".join(lines)]
 
 
 def _line(found: list[Any], chance: str) -> str:

@@ -123,9 +123,19 @@ def test_the_table_has_means_intervals_and_tests(out):
     assert 0 < float(rows[ROWS["tuned"].title][-2]) <= 1
 
 
+def test_rows_of_several_seeds_are_told_seed_by_seed(out):
+    rows = tables(out)[-1]
+    assert rows["head"][1:-1] == ["small, NDCG@10 by seed", "0", "1"]
+    names = ("popularity", "generator", "control", "tuned", "with-discriminators")
+    assert list(rows)[1:] == [ROWS[name].title for name in names]  # none has those of one seed
+    for name in names:
+        expected = [f"{result(out, name, s)['metrics']['NDCG@10']['mean']:.4f}" for s in (0, 1)]
+        assert rows[ROWS[name].title][2:-1] == expected
+
+
 def test_ablations_are_tested_against_what_they_change(out):
     whole, name = ROWS["with-discriminators"].title, "MFGAN tuned, without popularity"
-    main, ablations, _ = tables(out)
+    main, ablations, *_ = tables(out)
     assert main["head"][-2] == f"p against {ROWS['control'].title}"
     assert ablations["head"][-2] == f"p against {whole}"
     assert name not in main
@@ -147,7 +157,7 @@ def test_generators_without_factors_are_tested_against_their_own_control(out):
         while starts.init:
             starts = Run.open(starts.init)
         assert starts.path.name == "small-generator-softmax-ids-0"
-    rows = tables(out)[-1]
+    rows = tables(out)[-2]
     suffix = ", ids alone in the generator"
     assert rows[ROWS["control"].title + suffix][-2] == ""
     gap = by_user(out, "tuned-ids") - by_user(out, "control-ids")
