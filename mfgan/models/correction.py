@@ -27,6 +27,8 @@ Judges = Callable[["JaggedBatch", Tensor, Tensor], Tensor]
 
 CALIBRATION_FILE = "calibration.json"  # where the stage keeps a correction
 
+_PLACED_AT_ONCE = 1 << 16  # seen items, each with a row of top_k numbers beside it
+
 
 @dataclass(frozen=True)
 class FactorCorrection:
@@ -139,28 +141,59 @@ def corrected(
     weights: Tensor,
     top_k: int,
 ) -> Tensor:
-    """Re-rank each session's best unseen items; the others keep their order behind them.
+    """Re-rank each session's best unseen items; the other unseen ones keep their order behind them.
+
+    What the session has had is not judged and keeps its place among the judged: it is never
+    recommended, but may well come next, and is then ranked against these.
 
     Args:
         scores: ``(num_sessions, num_items + 1)`` the generator's logits; column 0 is ignored.
         batch: The sessions.
-        judges: Who judges the best ``top_k`` that the session has not had, without dropout.
+        judges: Who judges the best ``top_k`` that the session has not had, without dropout; nobody
+            is asked where all weights are 0.
         weights: ``(num_factors,)``.
         top_k: Items judged; all unseen ones where there are no more.
 
     Returns:
         Scores of the same shape.
     """
+    if not weights.any():
+        return scores
     best, items = best_unseen(scores, batch, top_k)
     there = best.isfinite()
     moved = best + judges(batch, batch.last_tokens(), items) @ weights
-    # A step below the last of the judged, so that what was not judged cannot pass them.
-    judged = torch.zeros_like(scores, dtype=torch.bool).scatter(1, items, there)
-    lowest = moved.where(there, torch.inf).amin(1)
-    highest = scores.masked_fill(judged, -torch.inf)[:, 1:].amax(1)
-    outside = scores + (lowest - highest - 1.0).clamp(max=0.0).unsqueeze(1)
+    last = best.where(there, torch.inf).amin(1, keepdim=True)
+    lowest = moved.where(there, torch.inf).amin(1, keepdim=True)
+    # What was not judged cannot pass the last of the judged.
+    down = (lowest - last).clamp(max=0.0).where(there.any(1, keepdim=True), 0.0)
+    outside = scores + down
     result: Tensor = outside.scatter(1, items, moved.where(there, outside.gather(1, items)))
+    judged = torch.zeros_like(scores, dtype=torch.bool).scatter(1, items, there)
+    ranked = moved.where(there, -torch.inf).sort(1, descending=True).values
+    for seen in torch.split((~judged & (scores > last)).nonzero(), _PLACED_AT_ONCE):
+        rows, columns = seen.unbind(1)
+        result[rows, columns] = _in_place(scores[rows, columns], best[rows], ranked[rows])
     return result
+
+
+def _in_place(values: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """Where values stand in one descending row of numbers, they will stand in another.
+
+    Args:
+        values: ``(n,)``, each above the last finite one of its row.
+        before: ``(n, k)``, descending.
+        after: ``(n, k)``, descending.
+
+    Returns:
+        ``(n,)``: between two numbers of ``after`` as the value is between those of ``before``.
+    """
+    place = (before > values.unsqueeze(1)).sum(1, keepdim=True)
+    above = (place - 1).clamp_min(0)
+    low, high = before.gather(1, place).squeeze(1), before.gather(1, above).squeeze(1)
+    new_low, new_high = after.gather(1, place).squeeze(1), after.gather(1, above).squeeze(1)
+    # Above the first there is nothing to be between, and it keeps its distance.
+    scale = torch.where(high > low, (new_high - new_low) / (high - low), 1.0)
+    return new_low + (values - low) * scale
 
 
 def contributions(

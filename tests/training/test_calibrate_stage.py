@@ -1,6 +1,7 @@
 """The calibrate stage, and what uses it."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from mfgan.data.batch import JaggedBatch
 from mfgan.errors import MfganError
 from mfgan.evaluation.scorers import CorrectedScorer, GeneratorScorer
 from mfgan.models.chance import ChanceCurve
-from mfgan.models.correction import Correction, FactorCorrection
+from mfgan.models.correction import Correction, FactorCorrection, corrected
 from mfgan.recommend import Recommender
 from mfgan.report.standing import WITH_DISCRIMINATORS, standing
 from mfgan.training import train
@@ -121,12 +122,34 @@ def test_corrected_scores_item_by_item(run, dataset, top_k):
     for row in range(2):
         had = set(histories[row].tolist())
         order = alone[row].argsort(descending=True).tolist()
-        judged = [place for place in order if place + 1 not in had][:top_k]
-        rest = [place for place in order if place not in judged]
+        unseen = [place for place in order if place + 1 not in had]
+        judged, rest = unseen[:top_k], unseen[top_k:]
         torch.testing.assert_close(found[row][judged], moved[row][judged])
         assert found[row][rest].argsort(descending=True).tolist() == list(range(len(rest)))
         if len(rest):
             assert found[row][rest].max() < found[row][judged].min()
+        for place in set(order) - set(unseen):
+            # As many unseen items are better than one that was had as before.
+            before = int((alone[row][unseen] > alone[row][place]).sum())
+            assert int((found[row][unseen] > found[row][place]).sum()) == before
+
+
+def test_items_that_were_had_keep_their_place(run, dataset):
+    """A target may be one: weights change the order of the others, and not how it ranks."""
+    generator, judges = run.generator().eval(), run.discriminators().eval()
+    batch = JaggedBatch.from_sequences([dataset.history(u, "all") for u in range(8)], max_len=6)
+    alone = GeneratorScorer(generator)(batch)
+    nothing = correction_of(run, [0.0] * len(dataset.factor_names), 4)
+    assert CorrectedScorer(generator, judges, nothing)(batch).equal(alone)
+    nobody = partial(pytest.fail, "was asked")
+    assert corrected(alone, batch, nobody, torch.zeros(1), 4).equal(alone)
+    # Items 3, 5 and 6 are had; 1, 2 and 4, with 3, 2 and 1, become 1, 7 and 3, so that there are
+    # 7, 3 and 1 in place of 3, 2 and 1.
+    scores = torch.tensor([[0.0, 3.0, 2.0, 2.0, 1.0, 4.0, 1.5]])
+    session = JaggedBatch.from_sequences([np.array([3, 5, 6])], max_len=6)
+    said = torch.tensor([[[-2.0], [5.0], [2.0]]])
+    found = corrected(scores, session, lambda *_: said, torch.ones(1), 3)
+    torch.testing.assert_close(found[:, 1:], torch.tensor([[1.0, 7.0, 3.0, 3.0, 8.0, 2.0]]))
 
 
 def test_evaluation_shows_it_beside_the_generator(run):
