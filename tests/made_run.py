@@ -57,10 +57,10 @@ def related(generator, dataset):
 AS_IT_IS = ChanceCurve((0.0, 1.0), (0.0, 1.0))
 
 
-def calibrated(run, chance=AS_IT_IS):
+def calibrated(run, chance=AS_IT_IS, weights=WEIGHTS):
     """The run with a calibration of known weights and one curve of all factors."""
     names = run.discriminators().factor_names
-    parts = zip(names, WEIGHTS, strict=False)
+    parts = zip(names, weights, strict=False)
     factors = tuple(FactorCorrection(name, b, 0.1, chance, 0.01, 0.02) for name, b in parts)
     directory = run.stage_directory("calibrate")
     directory.mkdir(parents=True)

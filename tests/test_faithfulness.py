@@ -100,6 +100,15 @@ def test_without_a_calibration_only_the_judgement_is_measured(run):
     assert set(found) == {("share", "judgement"), ("random", "judgement")}
 
 
+def test_where_no_factor_counts_there_is_no_contribution_to_measure(run, capsys):
+    calibrated(run, weights=[0.0] * len(WEIGHTS))
+    found = correlations(faithfulness(run, users=7))
+    assert set(found) == {("share", "judgement"), ("random", "judgement")}
+    with pytest.raises(SystemExit):
+        main(["eval", str(run.path), "--explanations"])
+    assert "no factor counts in the ranking" in " ".join(capsys.readouterr().out.split())
+
+
 def test_contributions_are_what_a_factor_adds_beyond_the_usual(run):
     explainer = Explainer(calibrated(run), with_discriminators=True)
     history = explainer.recommender.user("u0003")

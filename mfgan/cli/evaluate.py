@@ -189,6 +189,8 @@ def _show_explanations(reporter: "Reporter", found: dict[str, Any]) -> None:
     title = "what each factor is claimed to bring, against the drop when its values are dealt anew"
     reporter.table(f"{title} ({found['num_users']:,} users)", columns, rows)
     if found["calibration"]:
+        if not any(factor["weight"] for factor in found["calibration"]):
+            reporter.note("no factor counts in the ranking: there is no contribution to test")
         rows = [
             [f["name"], f"{f['raw_calibration']:.4f}", f"{f['calibration']:.4f}"]
             for f in found["calibration"]

@@ -59,7 +59,8 @@ class Faithfulness:
         names: The factors.
         num_users: Users whose first recommendations were explained, drawn once.
         agreements: Every claim against every measurement; the score's and ``contribution`` only of
-            a calibrated run, the logit's only of a generator that has factors.
+            a calibrated run where some factor counts in the ranking, the logit's only of a
+            generator that has factors.
         drops: ``(num_factors,)`` float64, what the judgement Q lost on average when the factor's
             values were dealt anew.
     """
@@ -149,7 +150,7 @@ class _Probe:
         # A factor's tower reads its own values alone, so that all can be dealt anew at once.
         lost = [chances - self._judged(judged[:, :k])[1] for judged in without]
         drops[JUDGEMENT] = weights * torch.stack(lost).mean(0)
-        if correction is not None:
+        if correction is not None and any(correction.weights):
             claimed[CONTRIBUTION] = contributions(logits[:, :k], best, logits, correction)
             left = [contributions(y[:, :k], best, y, correction) for y in without]
             drops[SCORE] = claimed[CONTRIBUTION] - torch.stack(left).mean(0)
