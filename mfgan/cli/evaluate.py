@@ -233,7 +233,7 @@ def _show_slices(reporter: "Reporter", found: "Standing") -> None:
     hits, gain = f"HR@10{suffix}", f"NDCG@10{suffix}"
     rows = [
         [
-            part.name.removeprefix("history "),
+            part.name,
             f"{part.num_users:,}",
             f"{part.metrics[hits]:.4f}",
             f"{part.metrics[gain]:.4f}",
@@ -241,8 +241,8 @@ def _show_slices(reporter: "Reporter", found: "Standing") -> None:
         ]
         for part in found.ours.evaluation.slices
     ]
-    columns = ["history", "users", hits, gain, "95 % interval"]
-    reporter.table(f"{found.ours.name} by length of history", columns, rows)
+    columns = ["group", "users", hits, gain, "95 % interval"]
+    reporter.table(f"{found.ours.name} by groups of users", columns, rows)
 
 
 def _interval(bounds: tuple[float, float]) -> str:

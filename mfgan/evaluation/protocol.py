@@ -113,8 +113,10 @@ def evaluate(
         for batch in batches:
             rows = slice(first, first + batch.num_sessions)
             scores = _checked(scorer(batch), batch, dataset.num_items)
+            excluded = chosen.excluded(dataset, rows)
+            tally.repeated[rows] = excluded.holds(chosen.items[rows])
             if negatives is None:
-                scan = scanner(scores, chosen.items[rows], chosen.excluded(dataset, rows))
+                scan = scanner(scores, chosen.items[rows], excluded)
                 tally.recommended(scan.top)
             else:
                 scan = _against(scores, chosen.items[rows], negatives[rows])
@@ -131,6 +133,7 @@ def evaluate(
         users=chosen.users,
         targets=chosen.items,
         lengths=chosen.ends - chosen.starts,
+        repeated=tally.repeated,
         better=tally.better,
         ties=tally.ties,
         coverage=tally.coverage() if full else {},
@@ -180,6 +183,7 @@ class _Tally:
     def __init__(self, num_users: int, num_items: int, cutoffs: tuple[int, ...]) -> None:
         self.better = np.zeros(num_users, np.int64)
         self.ties = np.zeros(num_users, np.int64)
+        self.repeated = np.zeros(num_users, np.bool_)
         self._num_items, self._cutoffs = num_items, cutoffs
         self._times = np.zeros((len(cutoffs), num_items + 1), np.int64)
 

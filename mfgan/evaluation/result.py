@@ -12,9 +12,10 @@ import polars as pl
 from mfgan.data.columns import ITEM_IDX, USER_IDX
 from mfgan.evaluation.bootstrap import mean_intervals
 from mfgan.evaluation.metrics import metric_names, metric_values
-from mfgan.evaluation.slices import LENGTH_SLICES, LengthSlice
+from mfgan.evaluation.slices import LENGTH_SLICES, NEW_TARGET, REPEATED_TARGET
 
 HISTORY = "history_length"
+REPEATED = "repeated"
 BETTER = "better"
 TIES = "ties"
 RANK = "expected_rank"
@@ -42,6 +43,8 @@ class Evaluation:
         users: ``(num_users,)`` int64 user_idx.
         targets: ``(num_users,)`` int64 item_idx.
         lengths: ``(num_users,)`` int64, interactions before the target.
+        repeated: ``(num_users,)`` bool, whether the target is among them. It ranks all the same,
+            but a recommender that never repeats will not show it.
         better: ``(num_users,)`` int64, candidates that score better than the target.
         ties: ``(num_users,)`` int64, other candidates that score the same.
         coverage: ``coverage@k``: the share of the catalogue that is in somebody's first k. Empty
@@ -58,6 +61,7 @@ class Evaluation:
     users: npt.NDArray[np.int64]
     targets: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
+    repeated: npt.NDArray[np.bool_]
     better: npt.NDArray[np.int64]
     ties: npt.NDArray[np.int64]
     coverage: Mapping[str, float] = field(default_factory=dict)
@@ -95,12 +99,16 @@ class Evaluation:
 
     @cached_property
     def per_user(self) -> pl.DataFrame:
-        """A row a user: user_idx, the target, history, better, ties, the rank, each metric."""
+        """A row a user: user_idx, the target, history, better, ties, the rank, each metric.
+
+        And whether the target is a repeated one.
+        """
         values = metric_values(self.better, self.ties, self.cutoffs)
         columns: dict[str, npt.NDArray[Any]] = {
             USER_IDX: self.users,
             ITEM_IDX: self.targets,
             HISTORY: self.lengths,
+            REPEATED: self.repeated,
             BETTER: self.better,
             TIES: self.ties,
             RANK: self.better + self.ties / 2.0 + 1.0,
@@ -110,8 +118,14 @@ class Evaluation:
 
     @cached_property
     def slices(self) -> list[Slice]:
-        """The metrics of users by the length of their history; empty groups are left out."""
-        return [part for rule in LENGTH_SLICES if (part := self._slice(rule)).num_users]
+        """The metrics of users by the length of their history; empty groups are left out.
+
+        Where some had their target before, of these and of the others as well.
+        """
+        groups = {rule.name: rule.members(self.lengths) for rule in LENGTH_SLICES}
+        if self.repeated.any():
+            groups |= {NEW_TARGET: ~self.repeated, REPEATED_TARGET: self.repeated}
+        return [self._slice(name, group) for name, group in groups.items() if group.any()]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the single users, ready for JSON."""
@@ -135,13 +149,10 @@ class Evaluation:
             ],
         }
 
-    def _slice(self, rule: LengthSlice) -> Slice:
-        members = rule.members(self.lengths)
+    def _slice(self, name: str, members: npt.NDArray[np.bool_]) -> Slice:
         values, counts = self._distinct(members)
-        if not members.any():
-            return Slice(rule.name, 0, {}, {})
         means, bounds = self._means(values, counts), self._bounds(values, counts)
-        return Slice(rule.name, int(members.sum()), means, bounds)
+        return Slice(name, int(members.sum()), means, bounds)
 
     def _distinct(
         self, members: npt.NDArray[np.bool_]

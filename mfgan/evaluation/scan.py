@@ -19,6 +19,20 @@ class Excluded:
     starts: npt.NDArray[np.int64]
     ends: npt.NDArray[np.int64]
 
+    def laid_out(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Users' places in the block and the items they have seen, one row for each."""
+        lengths = self.ends - self.starts
+        flat = np.repeat(self.ends - np.cumsum(lengths), lengths) + np.arange(lengths.sum())
+        rows = np.repeat(np.arange(len(lengths)), lengths)
+        return rows, np.asarray(self.items[flat], np.int64)
+
+    def holds(self, targets: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """``(num_users,)``, whether each has seen the item of ``targets`` that is hers."""
+        rows, items = self.laid_out()
+        found = np.zeros(len(targets), np.bool_)
+        found[rows[items == targets[rows]]] = True
+        return found
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -58,10 +72,7 @@ def scan_block(scores: Tensor, targets: npt.NDArray[np.int64], excluded: Exclude
     goal_item = torch.from_numpy(targets).to(scores.device)
     bad = ~scores[:, 1:].isfinite().all(dim=1)
     goal = scores.gather(1, goal_item[:, None])
-    lengths = excluded.ends - excluded.starts
-    flat = np.repeat(excluded.ends - np.cumsum(lengths), lengths) + np.arange(lengths.sum())
-    seen_items = torch.from_numpy(np.asarray(excluded.items[flat], np.int64)).to(scores.device)
-    seen_rows = torch.from_numpy(np.repeat(np.arange(rows), lengths)).to(scores.device)
+    seen_rows, seen_items = (torch.from_numpy(x).to(scores.device) for x in excluded.laid_out())
     candidate = torch.ones_like(scores, dtype=torch.bool)
     candidate[seen_rows, seen_items] = False
     candidate.scatter_(1, goal_item[:, None], True)

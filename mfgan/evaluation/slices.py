@@ -1,10 +1,11 @@
-"""Groups of users by how long their history is."""
+"""Groups of users by how long their history is, and by whether it holds their target."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+NEW_TARGET, REPEATED_TARGET = "target new", "target had before"
 SPARSE = 32  # histories shorter than this are the sparse users of the MFGAN paper
 
 

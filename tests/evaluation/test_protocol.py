@@ -122,6 +122,28 @@ def test_slices_by_history_length():
     assert found["history 32 or more"].metrics["MRR"] == pytest.approx((1 / 3 + 1) / 2)
 
 
+@pytest.mark.parametrize("protocol", ["full", "sampled:2"])
+@pytest.mark.parametrize("batch_size", [1, 256])
+def test_targets_that_were_had_before_are_a_group_of_their_own(protocol, batch_size):
+    dataset = InMemoryDataset([[1, 2, 1], [2, 3, 4], [5, 5, 1, 5], [2, 1, 3]], 9)
+    table = np.zeros((4, 10))
+    table[[0, 1], [1, 4]] = 1.0  # the first repeated target is first, and the first new one
+    found = evaluate(
+        dataset, TableScorer(table), max_len=1, protocol=protocol, batch_size=batch_size
+    )
+    assert found.per_user["repeated"].to_list() == [True, False, True, False]
+    parts = {part.name: part for part in found.slices[-2:]}
+    assert list(parts) == ["target new", "target had before"]
+    for part, rows in zip(parts.values(), ([1, 3], [0, 2]), strict=True):
+        name = f"MRR{found.suffix}"
+        assert part.num_users == 2
+        assert part.metrics[name] == pytest.approx(found.per_user[name][rows].mean())
+        assert part.metrics[name] > 0.5
+    # Where nobody had hers before there is nothing to tell apart.
+    new = evaluate(dataset, TableScorer(table), max_len=1, users=np.array([1, 3]))
+    assert [part.name for part in new.slices] == ["history under 32", "history under 8"]
+
+
 def test_intervals_are_seeded_and_hold_the_mean():
     dataset = random_dataset(num_users=300)
     table = random_table(dataset)
