@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -37,7 +38,9 @@ class Draw:
     threshold: Tensor | None = None
 
 
-def choose_positions(batch: JaggedBatch, per_session: int, rng: np.random.Generator) -> Tensor:
+def choose_positions(
+    batch: JaggedBatch, per_session: int, rng: np.random.Generator, *, only_new: bool = False
+) -> Tensor:
     """Token positions to draw candidates at.
 
     Args:
@@ -45,19 +48,46 @@ def choose_positions(batch: JaggedBatch, per_session: int, rng: np.random.Genera
         per_session: Distinct positions drawn a session, all of them where it is shorter; 0 takes
             the last one alone.
         rng: Where the draws come from.
+        only_new: Leave out positions whose next item the session has had, unless none is left in
+            the batch, and where the last ones are taken. Beside candidates that are never such
+            items, a judge would learn nothing but that.
 
     Returns:
         ``(num_positions,)`` int64 token index, ascending.
     """
     if per_session == 0:
         return batch.last_tokens()
-    offsets = batch.offsets.numpy()
-    lengths = np.diff(offsets)
-    sessions = np.repeat(np.arange(len(lengths)), lengths)
-    shuffled = np.lexsort((rng.random(len(sessions)), sessions))
-    rank = np.arange(len(sessions)) - offsets[sessions]
-    chosen = np.sort(shuffled[rank < per_session])
+    sessions = _owners(batch.offsets)
+    left_out = np.zeros(len(sessions), np.bool_)
+    if only_new and not (repeated := _repeats_next(batch, sessions)).all():
+        left_out = repeated
+    shuffled = np.lexsort((rng.random(len(sessions)), left_out, sessions))
+    rank = np.arange(len(sessions)) - batch.offsets.numpy()[sessions]
+    chosen = np.sort(shuffled[(rank < per_session) & ~left_out[shuffled]])
     return torch.from_numpy(chosen).to(batch.items.device)
+
+
+def _owners(offsets: Tensor) -> npt.NDArray[np.int64]:
+    """The session of each token."""
+    lengths = offsets.diff().cpu().numpy()
+    return np.repeat(np.arange(len(lengths)), lengths)
+
+
+def _repeats_next(batch: JaggedBatch, sessions: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """``(total_tokens,)``, whether what comes next is an item that the session has had."""
+    targets, items = batch.require_targets().cpu().numpy(), batch.items.cpu().numpy()
+    # One number for each pair of a session and an item.
+    stride = 1 + max(int(part.max(initial=0)) for part in (targets, items))
+    had, first = np.unique(sessions * stride + items, return_index=True)
+    wanted = sessions * stride + targets
+    place = np.searchsorted(had, wanted).clip(max=len(had) - 1)
+    repeated = (had[place] == wanted) & (first[place] <= np.arange(len(wanted)))
+    if batch.earlier is not None and batch.earlier_offsets is not None:
+        before = batch.earlier.cpu().numpy()
+        inside = before < stride
+        repeated |= np.isin(wanted, (_owners(batch.earlier_offsets) * stride + before)[inside])
+    found: npt.NDArray[np.bool_] = repeated
+    return found
 
 
 def draw_candidates(

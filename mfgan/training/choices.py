@@ -7,14 +7,18 @@ from torch import Tensor
 from mfgan.data.batching import history_batches
 from mfgan.data.dataset import PreparedDataset
 from mfgan.errors import MfganError
+from mfgan.evaluation.scan import Excluded
 from mfgan.models.correction import Judges, best_unseen
 from mfgan.models.generator import Generator
 
 _BATCH = 256
+_USERS_AT_ONCE = 1 << 14
 
 
 def choosers(dataset: PreparedDataset, limit: int, rng: np.random.Generator) -> np.ndarray:
-    """The users whose validation items are looked at.
+    """The users whose validation items are looked at: those to whom these are new.
+
+    An item that its user has had is never recommended, and is no choice among those that are.
 
     Args:
         dataset: Theirs.
@@ -25,17 +29,35 @@ def choosers(dataset: PreparedDataset, limit: int, rng: np.random.Generator) -> 
         ``(n,)`` user_idx, ascending.
 
     Raises:
-        MfganError: Fewer than two users have a validation target with a history.
+        MfganError: Fewer than two users have a new validation target with a history.
     """
     users = np.flatnonzero(dataset.validation > 0)
+    users = users[new_to(dataset, users)]
     if len(users) < 2:
         raise MfganError(
-            f"{dataset.path}: at least 2 users must have a validation target with a history, "
-            f"found {len(users)}; set selection.enabled = false"
+            f"{dataset.path}: at least 2 users must have a validation target with a history that "
+            f"lacks it, found {len(users)}; set selection.enabled = false"
         )
     if 0 < limit < len(users):
         users = np.sort(rng.choice(users, limit, replace=False))
     return users
+
+
+def new_to(dataset: PreparedDataset, users: np.ndarray) -> np.ndarray:
+    """``(n,)`` bool, whether users have not had their validation target before.
+
+    Args:
+        dataset: Theirs.
+        users: ``(n,)`` user_idx with a validation target.
+    """
+    starts = np.asarray(dataset.offsets, np.int64)[users]
+    ends = starts + dataset.validation[users]
+    new = np.ones(len(users), np.bool_)
+    for first in range(0, len(users), _USERS_AT_ONCE):
+        part = slice(first, first + _USERS_AT_ONCE)
+        history = Excluded(dataset.items, starts[part], ends[part])
+        new[part] = ~history.holds(np.asarray(dataset.items[ends[part]], np.int64))
+    return new
 
 
 @torch.inference_mode()

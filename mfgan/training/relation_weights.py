@@ -10,6 +10,7 @@ from mfgan.training.choice_fit import fit_choice
 from mfgan.training.choices import choices, choosers
 from mfgan.training.context import StageContext
 from mfgan.training.relation_counts import count_generator_relations
+from mfgan.training.validation import validate_generator
 
 
 class RelationSpans(nn.Module):
@@ -35,7 +36,7 @@ def begin_with_relations(context: StageContext, rng: np.random.Generator) -> Non
     1, they make validation items the likeliest choice among its best, as the stage ``calibrate``
     weighs discriminators. At training positions likelihood could not tell: the counts hold what
     came next there, and the generator knows it by heart. Beside a generator that says no more than
-    chance there they stay 0.
+    chance there they stay 0, and so they do where validation ranks no better with them.
 
     Args:
         context: The run's; ``adversarial.relation_weights`` says whether they are fitted.
@@ -61,6 +62,18 @@ def begin_with_relations(context: StageContext, rng: np.random.Generator) -> Non
             "nothing can be weighed, and relations weigh 0"
         )
         return
-    weights = fit.relative(fit.weights).view_as(term.weight) / term.scale
+    alone = _validated(context)
     with torch.no_grad():
-        term.weight.copy_(weights)
+        term.weight.copy_(fit.relative(fit.weights).view_as(term.weight) / term.scale)
+    together = _validated(context)
+    if together <= alone:
+        context.reporter.note(
+            f"relations: validation ranks no better with them, {together:.4f} of {alone:.4f}, and "
+            "they weigh 0"
+        )
+        with torch.no_grad():
+            term.weight.zero_()
+
+
+def _validated(context: StageContext) -> float:
+    return validate_generator(context, context.generator())[context.config.selection.metric]

@@ -111,7 +111,9 @@ class AdversarialStage(TrainingStage):
         if not judging and (self.settings.policy == "likelihood" or not self.settings.positions):
             return {}
         count = self.context.config.sample.positions if judging else self.settings.positions
-        return {"positions": choose_positions(batch, count, self.numpy_at(_POSITIONS, step))}
+        only_new = judging and self.generator.config.unseen_only
+        rng = self.numpy_at(_POSITIONS, step)
+        return {"positions": choose_positions(batch, count, rng, only_new=only_new)}
 
     def step(
         self,

@@ -15,6 +15,7 @@ from mfgan.errors import MfganError
 from mfgan.models.discriminator import Discriminators
 from mfgan.training.candidates import choose_positions
 from mfgan.training.checkpoint import load_model
+from mfgan.training.choices import new_to
 from mfgan.training.context import StageContext
 from mfgan.training.judging import SUM_AUC, Temper, judging_loss, measure
 from mfgan.training.optimizer import Optimizer
@@ -143,8 +144,9 @@ class PretrainDiscriminatorStage(TrainingStage):
 
     def host_draws(self, batch: JaggedBatch, *, epoch: int, step: int) -> dict[str, Tensor]:
         """The positions that are judged."""
-        rng = self.numpy_at(_POSITIONS, step)
-        return {"positions": choose_positions(batch, self.context.config.sample.positions, rng)}
+        positions, rng = self.context.config.sample.positions, self.numpy_at(_POSITIONS, step)
+        only_new = self.generator.config.unseen_only
+        return {"positions": choose_positions(batch, positions, rng, only_new=only_new)}
 
     def step(
         self,
@@ -208,10 +210,12 @@ class PretrainDiscriminatorStage(TrainingStage):
     def _heldout_users(self) -> np.ndarray:
         dataset = self.context.dataset
         users = np.flatnonzero(dataset.validation > 0)
+        if self.generator.config.unseen_only:
+            users = users[new_to(dataset, users)]
         if not len(users):
             raise MfganError(
-                f"{dataset.path}: some user must have a validation target for selection, "
-                "found none; set selection.enabled = false"
+                f"{dataset.path}: some user must have a validation target for selection that is "
+                "new to her, found none; set selection.enabled = false"
             )
         count = self._judging.heldout_users
         if count < len(users):
