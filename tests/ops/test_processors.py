@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = [
     "csrc/tests/cpu_check.cpp",
+    "csrc/tests/cpu_check_scores.cpp",
     *(
         f"csrc/cpu/{kernel}_kernel.cpp"
         for kernel in ("attention", "dropout", "factor_score", "softmax_choices")
