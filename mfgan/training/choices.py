@@ -94,7 +94,8 @@ def choices(
         first += batch.num_sessions
         scores = generator.scores_after(batch)
         best, items = best_unseen(scores, batch, top_k)
-        real = items == targets[mine].to(device).unsqueeze(1)
+        # What was had fills the places where too few are unseen, and is no alternative.
+        real = (items == targets[mine].to(device).unsqueeze(1)) & best.isfinite()
         logits = judges(batch, batch.last_tokens(), items)
         found = real.any(1)
         features.append(torch.cat([best.unsqueeze(-1), logits], -1)[found].float().cpu())

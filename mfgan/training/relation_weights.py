@@ -10,7 +10,11 @@ from mfgan.training.choice_fit import fit_choice
 from mfgan.training.choices import choices, choosers
 from mfgan.training.context import StageContext
 from mfgan.training.relation_counts import count_generator_relations
+from mfgan.training.seeds import derived_seed
+from mfgan.training.stage import STAGE_IDS
 from mfgan.training.validation import validate_generator
+
+_CHOOSERS = 4  # what is drawn here; the adversarial stage draws nothing else by this number
 
 
 class RelationSpans(nn.Module):
@@ -29,7 +33,7 @@ class RelationSpans(nn.Module):
         return self._relations.sums(batch, positions, candidates).flatten(2)
 
 
-def begin_with_relations(context: StageContext, rng: np.random.Generator) -> None:
+def begin_with_relations(context: StageContext) -> None:
     """Count the relations of the run's generator and, where no stage has, weigh them.
 
     Their weights are those of a conditional logit: beside the generator's own logit, which weighs
@@ -39,8 +43,9 @@ def begin_with_relations(context: StageContext, rng: np.random.Generator) -> Non
     chance there they stay 0, and so they do where validation ranks no better with them.
 
     Args:
-        context: The run's; ``adversarial.relation_weights`` says whether they are fitted.
-        rng: Draws the users, where there are many.
+        context: The run's; ``adversarial.relation_weights`` says whether they are fitted. Where
+            there are more users than ``calibrate.users``, the run's seed alone draws them: the
+            adversarial stage and its control begin with the same weights.
 
     Raises:
         MfganError: There are no validation items to fit to.
@@ -54,7 +59,8 @@ def begin_with_relations(context: StageContext, rng: np.random.Generator) -> Non
     if weighed or config.adversarial.relation_weights == "zero":
         return
     dataset, limits = context.dataset, config.calibrate
-    users = choosers(dataset, limits.users, rng)
+    seed = derived_seed(config.seed, STAGE_IDS["adversarial"])
+    users = choosers(dataset, limits.users, np.random.default_rng([seed, _CHOOSERS]))
     fit = fit_choice(*choices(generator, RelationSpans(term), dataset, users, limits.top_k))
     if not fit.is_sure_of_first:
         context.reporter.note(

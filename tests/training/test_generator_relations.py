@@ -181,12 +181,28 @@ def test_the_control_begins_with_the_same_weights_and_keeps_them(dataset, monkey
     assert torch.equal(best["relations.weight"], begun)
 
 
+def test_both_fit_them_to_the_same_users(dataset, monkeypatch):
+    drawn = []
+
+    def users_of(generator, judges, dataset, users, top_k):
+        drawn.append(users.tolist())
+        return torch.zeros(1, 2, 19), torch.zeros(1, dtype=torch.int64)
+
+    monkeypatch.setattr(relation_weights, "choices", users_of)
+    made_stage(dataset, "calibrate.users=9")
+    config = load_config(overrides=[*SETTINGS, "calibrate.users=9"])
+    ContinueMleStage(StageContext(dataset, config, CPU))
+    made_stage(dataset, "calibrate.users=9", "seed=1")
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len(drawn[0]) == 9
+
+
 def test_weights_that_a_stage_before_has_learned_are_kept(dataset, monkeypatch):
     chosen_by(torch.linspace(0.5, 1, 19), monkeypatch)
     context = StageContext(dataset, load_config(overrides=SETTINGS), CPU)
     generator = related(context.generator(), dataset)
     learned = generator.relations.weight.detach().clone()
-    begin_with_relations(context, np.random.default_rng(0))
+    begin_with_relations(context)
     assert torch.equal(generator.relations.weight, learned)
 
 

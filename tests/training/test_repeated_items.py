@@ -124,5 +124,5 @@ def test_relations_that_validation_ranks_no_better_with_weigh_nothing(dataset, m
 
     monkeypatch.setattr(relation_weights, "choices", lambda *_: (features, chosen))
     monkeypatch.setattr(relation_weights, "validate_generator", validated)
-    relation_weights.begin_with_relations(context, np.random.default_rng(0))
+    relation_weights.begin_with_relations(context)
     assert bool(context.generator().relations.weight.any()) == (gain > 0)

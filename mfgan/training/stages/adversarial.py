@@ -25,7 +25,7 @@ from mfgan.training.trials import trials_at
 from mfgan.training.validation import validate_generator
 
 # What a draw is for, so that no two share their numbers.
-_POSITIONS, _CANDIDATES, _ACTIONS, _USERS, _CHOOSERS = range(5)
+_POSITIONS, _CANDIDATES, _ACTIONS, _USERS = range(4)
 
 
 class AdversarialStage(TrainingStage):
@@ -54,7 +54,7 @@ class AdversarialStage(TrainingStage):
         self.discriminators = context.discriminators()
         self.models = {"generator": self.generator, "discriminators": self.discriminators}
         self.generator.sparse_gradients = False
-        begin_with_relations(context, self.numpy_at(_CHOOSERS))
+        begin_with_relations(context)
         self._anchor = deepcopy(self.generator).requires_grad_(False)
         self._fitted: Tensor | None = None
         if self.settings.reward == "calibrated":

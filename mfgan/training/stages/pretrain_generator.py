@@ -23,7 +23,7 @@ from mfgan.training.replay import Sizes
 from mfgan.training.stage import StepOutput, TrainingStage
 from mfgan.training.validation import validate_generator
 
-_NEGATIVES, _CHOOSERS = 1, 2  # what the draw is for
+_NEGATIVES = 1  # what the draw is for
 # From here on a step that reads and moves a whole table costs twice as much as one of a few rows.
 _MANY_ITEMS = 50_000
 
@@ -213,7 +213,7 @@ class ContinueMleStage(PretrainGeneratorStage):
     validates_start: ClassVar[bool] = True
 
     def _make_ready(self) -> None:
-        begin_with_relations(self.context, self.numpy_at(_CHOOSERS))
+        begin_with_relations(self.context)
 
     def _schedule(self) -> StageConfig:
         return self.context.config.adversarial
