@@ -159,6 +159,10 @@ class Recommender:
         unknown = tuple(n for n, item in zip(names, found, strict=True) if item is None)
         return Session(name, items, unknown)
 
+    def has_unseen(self, session: Session) -> bool:
+        """Whether there is an item that the session has not had."""
+        return len(np.unique(session.items)) < self.dataset.num_items
+
     def recommend(
         self,
         *,

@@ -5,10 +5,11 @@ from itertools import chain
 from math import exp
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from made import made_dataset
-from made_run import finished_run
+from made_run import calibrated, finished_run
 
 from mfgan.data.batch import JaggedBatch
 from mfgan.errors import MfganError
@@ -166,3 +167,32 @@ def test_ids_of_a_picture_follow_from_what_it_shows():
     another = plot._named_anew(text.replace("M 0 1", "M 0 2").format("0123456789", "abcdef0123"))
     assert first not in another
     assert "#222222" in plot._named_anew("fill: #222222")
+
+
+@pytest.mark.parametrize("with_discriminators", [False, True])
+def test_who_has_had_every_item_is_recommended_nothing(tmp_path, with_discriminators):
+    """Nor do the sessions beside hers get another's reasons."""
+    run = calibrated(finished_run(tmp_path / "run", made_dataset(tmp_path, min_len=5)))
+    explainer = Explainer(run, with_discriminators=with_discriminators)
+    ids = run.dataset.item_ids
+    found = explainer.explain(session=ids, k=4)
+    assert found.details["recommendations"] == []
+    assert found.recommendations.height == 0
+    recommender = explainer.recommender
+    given = [recommender.session(items) for items in (ids[:3], ids, ids[4:9])]
+    alone = [explainer.reasons([one], recommender.rank([one], k=3)) for one in given]
+    together = explainer.reasons(given, recommender.rank(given, k=3))
+    assert [part.height for part in alone] == [3, 0, 3]
+    apart = pl.concat(alone)
+    assert together["item_id"].equals(apart["item_id"])
+    for one, other in zip(together["reasons"], apart["reasons"], strict=True):
+        assert [part["value"] for part in one] == [part["value"] for part in other]
+
+
+def test_only_what_was_re_ranked_has_contributions(tmp_path):
+    run = calibrated(finished_run(tmp_path / "run", made_dataset(tmp_path, min_len=5)))
+    explainer = Explainer(run, with_discriminators=True)
+    top_k = run.correction().top_k
+    found = explainer.explain(user="u0003", k=top_k + 5).recommendation_judgements.contributions
+    assert np.all(found[:top_k].any(axis=1))
+    assert not found[top_k:].any()

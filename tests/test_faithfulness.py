@@ -12,7 +12,7 @@ from made_run import WEIGHTS, calibrated, finished_run
 from mfgan.cli import main
 from mfgan.explain import Explainer, faithfulness
 from mfgan.explain.dealt import DealtAnew
-from mfgan.explain.faithfulness import _dealt_anew, rank_correlation
+from mfgan.explain.faithfulness import _dealt_anew, _Probe, rank_correlation
 from mfgan.models.discriminator import Discriminators
 
 
@@ -98,6 +98,23 @@ def test_what_a_factor_says_of_every_candidate_is_no_part_of_a_score(run, monkey
 def test_without_a_calibration_only_the_judgement_is_measured(run):
     found = correlations(faithfulness(run, users=7))
     assert set(found) == {("share", "judgement"), ("random", "judgement")}
+
+
+def test_a_judgement_loses_what_it_lacks_without_the_factor(run):
+    """Also where factors are weighed by what they say, and one's word changes all weights."""
+    probe = _Probe(run.discriminators(), None, 0, np.random.default_rng(0))
+    assert probe.discriminators.config.sharpness > 0
+    logits, without = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(0)).unbind()
+
+    def judgement(y):
+        chances = y.sigmoid()
+        return ((2.0 * chances).softmax(-1) * chances).sum(-1)
+
+    found = probe._lost(logits, without)
+    for factor in range(6):
+        changed = logits.clone()
+        changed[:, factor] = without[:, factor]
+        torch.testing.assert_close(found[:, factor], judgement(logits) - judgement(changed))
 
 
 def test_where_no_factor_counts_there_is_no_contribution_to_measure(run, capsys):

@@ -79,7 +79,8 @@ def _at_once(seeds: Sequence[int], jobs: int) -> int:
         return process.returncode
 
     with ThreadPoolExecutor(jobs) as pool:
-        return max(pool.map(run, seeds))
+        # Of one that a signal has ended it is negative.
+        return max(map(abs, pool.map(run, seeds)))
 
 
 main()

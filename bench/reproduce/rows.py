@@ -85,7 +85,7 @@ def _published(title: str, run: str, *settings: str, against: str = "control") -
 
 def _published_control(title: str, run: str, setting: str) -> Row:
     """The published turns train by the full softmax, weighted by a reward; here nothing judges."""
-    settings = (setting, "adversarial.evaluate_every=80", "pretrain_generator.loss=softmax")
+    settings = (setting, "pretrain_generator.loss=softmax")
     made = _published(title, run, *settings, against=run)
     return replace(made, stages=(CONTROL,), scored=CONTROL)
 

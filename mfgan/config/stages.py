@@ -196,8 +196,12 @@ class AdversarialConfig(StageConfig):
 
     @model_validator(mode="after")
     def _others_to_leave_out(self) -> "AdversarialConfig":
-        alone = self.policy == "multinomial" and self.num_samples == 1
-        if alone and self.baseline == "leave-one-out":
+        if self.num_samples > 1:
+            return self
+        if self.policy == "top":
+            # The mean over one candidate is its own reward.
+            raise ValueError("num_samples must be at least 2 for policy top, got 1")
+        if self.policy in ("multinomial", "gumbel") and self.baseline == "leave-one-out":
             raise ValueError("num_samples must be at least 2 for the leave-one-out baseline, got 1")
         return self
 

@@ -173,7 +173,9 @@ class Explainer:
         judged: list[dict[str, Any]] = []
         parts: list[dict[str, float]] = []
         because: list[dict[str, str]] = []
-        # Rows come in the order of the sessions; names may repeat, so they are counted by rank.
+        # Rows come in the order of the sessions; names may repeat, so they are counted by rank. Who
+        # has had every item has none.
+        sessions = [part for part in sessions if self.recommender.has_unseen(part)]
         bounds = [*np.flatnonzero(table[RANK].to_numpy() == 1).tolist(), table.height]
         items = table[ITEM_IDX].to_numpy().astype(np.int64)
         best_of = [items[start:end] for start, end in pairwise(bounds)]
@@ -210,8 +212,9 @@ class Explainer:
         proposed = proposals.items[0].cpu().numpy()
         others = self.judge.candidates(history.items, proposed, with_sources=False)
         logits, usual = (torch.from_numpy(part.logits)[None] for part in (judged, others))
-        added = contributions(logits, proposals.logits.cpu(), usual, self._correction)
-        return replace(judged, contributions=added[0].numpy())
+        added = contributions(logits, proposals.logits.cpu(), usual, self._correction)[0].numpy()
+        # What is not among the proposals was not re-ranked.
+        return replace(judged, contributions=added * np.isin(items, proposed)[:, None])
 
     @torch.inference_mode()
     def _score_parts(

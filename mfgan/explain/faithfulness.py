@@ -148,8 +148,8 @@ class _Probe:
         claimed[SHARE] = weights * chances
         claimed[RANDOM] = torch.from_numpy(self._rng.random(claimed[SHARE].shape))
         # A factor's tower reads its own values alone, so that all can be dealt anew at once.
-        lost = [chances - self._judged(judged[:, :k])[1] for judged in without]
-        drops[JUDGEMENT] = weights * torch.stack(lost).mean(0)
+        lost = [self._lost(logits[:, :k], judged[:, :k]) for judged in without]
+        drops[JUDGEMENT] = torch.stack(lost).mean(0)
         if correction is not None and any(correction.weights):
             claimed[CONTRIBUTION] = contributions(logits[:, :k], best, logits, correction)
             left = [contributions(y[:, :k], best, y, correction) for y in without]
@@ -163,6 +163,18 @@ class _Probe:
             },
             mean_over(drops[JUDGEMENT], there),
         )
+
+    def _lost(self, logits: Tensor, without: Tensor) -> Tensor:
+        """What the judgement Q loses by each factor alone, ``(..., num_factors)``; where factors
+        are weighed by what they say, the weights of all change."""
+        whole = self._joint(logits)
+        columns = torch.eye(logits.shape[-1], dtype=torch.bool).unbind()
+        left = [self._joint(without.where(column, logits)) for column in columns]
+        return torch.stack([whole - part for part in left], -1)
+
+    def _joint(self, logits: Tensor) -> Tensor:
+        weights, chances = self._judged(logits)
+        return (weights * chances).sum(-1)
 
     def _judged(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         return weights_and_chances(logits, self.discriminators, self._correction)

@@ -37,7 +37,8 @@ class FactorCorrection:
     Args:
         name: The factor.
         weight: ``b_j``, of its logit in the ranking.
-        error: The standard error of ``weight``.
+        error: The standard error of the fitted weight in units of the generator's own, which
+            is taken as known; ``weight`` is sure at three of it.
         chance: From ``y_j`` to the log-odds that an item is the real one and not the generator's,
             both being equally likely before.
         calibration: Expected calibration error of that chance, on users it was not fitted to.

@@ -194,7 +194,9 @@ class Generator(nn.Module):
         if self.config.normalize:
             lengths = torch.linalg.vector_norm(vectors.sum(0), dim=-1, keepdim=True)
             vectors = vectors / lengths.clamp_min(SHORTEST)
-        parts = torch.einsum("nd,fnkd->nkf", hidden, vectors.view(len(vectors), *items.shape, -1))
+        parts = torch.einsum(
+            "nd,fnkd->nkf", hidden, vectors.view(len(vectors), *items.shape, vectors.shape[-1])
+        )
         if self.relations is None:
             return parts
         silent = parts.new_zeros(*items.shape, len(self.relations.names))

@@ -39,7 +39,7 @@ _OWNERS = {
     "pretrain_discriminator": ("pretrain-discriminator", "adversarial"),
     "discriminator": ("pretrain-discriminator", "adversarial"),
     "adversarial": ("adversarial", "continue-mle"),
-    "calibrate": ("calibrate",),
+    "calibrate": ("adversarial", "continue-mle", "calibrate"),
     "cross_fit": ("cross-fit", "pretrain-discriminator"),
 }
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from mfgan.data.batch import JaggedBatch
 from mfgan.models.frozen_judges import FrozenJudges
 from mfgan.models.generator import Generator
-from mfgan.models.seen import seen_by
+from mfgan.models.seen import Seen, seen_by
 from mfgan.training.candidates import Draw, draw_candidates
 from mfgan.training.choice_fit import fit_sure_choice
 from mfgan.training.choices import choices, choosers
@@ -80,18 +80,21 @@ class Policy:
         count = self._settings.num_samples
         if method == "top":
             count = min(count, self._generator.num_items)
+        seen = seen_by(self._generator, batch, tokens)
         draw = draw_candidates(
             hidden[rows],
             self._generator.item_table,
             count,
             method=method,
             rng=draws,
-            seen=seen_by(self._generator, batch, tokens),
+            seen=seen,
             relations=self._generator.relation_scores(batch, tokens),
         )
         rewards = self.rewards(batch, tokens, draw.items)
         # The loss is a mean over all rows; this one is over those that earn a reward.
         coefficients = len(hidden) / len(rows) * self._coefficients(draw, rewards)
+        if (possible := _unseen(draw.items, seen, self._generator.num_items)) is not None:
+            coefficients = coefficients.where(possible, 0.0)
         if len(rows) == len(hidden):
             return Actions(draw.items, coefficients, rewards)
         everywhere = draw.items.new_ones(len(hidden), draw.items.shape[1])
@@ -146,6 +149,18 @@ class Policy:
                 mixture=who.mixture,
                 fitted=self._fitted,
             )
+
+
+def _unseen(items: Tensor, seen: Seen | None, num_items: int) -> Tensor | None:
+    """``(n, num_samples)``, which items the policy may choose; None where it is all of them.
+
+    Where fewer items are left than are drawn, some were had: no reward makes these likelier.
+    """
+    if seen is None or num_items - seen.most >= items.shape[1]:
+        return None
+    left = torch.zeros(len(items), num_items, device=items.device)
+    seen.hide(left, slice(None), kept=None)
+    return left.gather(1, items - 1).isfinite()
 
 
 def fitted_weights(context: StageContext, rng: np.random.Generator) -> Tensor:

@@ -158,8 +158,8 @@ class Run:
 
         Args:
             model: ``generator`` or ``discriminators``.
-            stage: The last stage to look at. All where None, but the likelihood's control only
-                where no adversarial stage has finished.
+            stage: The last stage to look at, of all where None. The likelihood's control counts
+                where it is asked for, and where no adversarial stage has finished.
 
         Raises:
             MfganError: There is no such stage, or it is not finished.
@@ -172,7 +172,7 @@ class Run:
                     f"got {stage!r}{nearest(stage, stages)}"
                 )
             stages = stages[: stages.index(stage) + 1]
-        elif "adversarial" in stages:
+        if "adversarial" in stages and stage != CONTROL_STAGE:
             stages = [name for name in stages if name != CONTROL_STAGE]
         for name in reversed(stages):
             path = self.store(name).best_path()

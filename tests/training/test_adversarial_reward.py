@@ -7,6 +7,7 @@ import torch
 from made import made_dataset
 from small_adversary import AT_ENDS, CALIBRATED, context_of, small
 
+from mfgan.data.batch import JaggedBatch
 from mfgan.errors import MfganError
 from mfgan.training import choice_fit, train
 from mfgan.training.context import StageContext
@@ -188,3 +189,32 @@ def test_rewards_are_those_of_the_judges_as_they_are_now(dataset, policy, monkey
         now = rewards_now()
         assert (now - before).abs().max() > 1e-3
         torch.testing.assert_close(stage.policy.rewards(batch, tokens, items), now)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["adversarial.policy=top"],
+        ["adversarial.policy=gumbel", "adversarial.baseline=leave-one-out"],
+        ["adversarial.policy=multinomial", "adversarial.baseline=leave-one-out"],
+    ],
+)
+def test_one_sample_that_is_its_own_baseline_is_refused(overrides):
+    with pytest.raises(MfganError, match="num_samples must be at least 2 for .*, got 1"):
+        small(*overrides, "adversarial.num_samples=1")
+
+
+def test_a_batch_of_one_session_has_a_reward_without_a_spread(dataset):
+    stage = AdversarialStage(context_of(dataset, "adversarial.policy=likelihood"))
+    one = stage.batches(0)[0]
+    session = slice(0, int(one.offsets[1]))
+    single = JaggedBatch(
+        items=one.items[session],
+        cu_seqlens=one.cu_seqlens[:2],
+        offsets=one.offsets[:2],
+        max_seqlen=int(one.offsets[1]),
+        positions=one.positions[session],
+        users=one.users[:1],
+        targets=one.targets[session],
+    )
+    assert float(stage.step(single, epoch=0, step=0).metrics["reward_spread"]) == 0.0

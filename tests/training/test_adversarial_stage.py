@@ -14,6 +14,7 @@ from mfgan.training import choice_fit, train
 from mfgan.training.loop import run_training
 from mfgan.training.stages.adversarial import AdversarialStage
 from mfgan.training.stages.pretrain_discriminator import PretrainDiscriminatorStage
+from mfgan.training.stages.pretrain_generator import ContinueMleStage
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +173,14 @@ def test_schedule_of_a_turn(dataset, generator, discriminators, every, expected)
     assert [stage.optimizer_of(epoch) for epoch in range(stage.num_epochs)] == 4 * turn
     ends = [epochs for epochs in range(1, stage.num_epochs + 1) if stage.validates_after(epochs)]
     assert ends == expected
+
+
+def test_the_control_is_validated_where_turns_are(dataset):
+    settings = ("adversarial.generator_epochs=3", "adversarial.turns=5")
+    context = context_of(dataset, *settings, "adversarial.evaluate_every=2")
+    control = ContinueMleStage(context)
+    epochs = range(1, control.num_epochs + 1)
+    assert [epoch for epoch in epochs if control.validates_after(epoch)] == [6, 12, 15]
 
 
 def test_a_pass_moves_only_its_own_model(dataset):

@@ -12,9 +12,11 @@ from mfgan.data.batching import TrainingBatches
 from mfgan.errors import MfganError
 from mfgan.training import relation_weights
 from mfgan.training.candidates import choose_positions
-from mfgan.training.choices import choosers, new_to
+from mfgan.training.choices import choices, choosers, new_to
 from mfgan.training.stages.adversarial import AdversarialStage
 from mfgan.training.stages.pretrain_discriminator import PretrainDiscriminatorStage
+
+UNSEEN = "generator.unseen_only=true"
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,34 @@ def test_somebody_must_have_a_new_item():
     again = InMemoryDataset([[1, 2, 1, 3], [2, 1, 2, 3], [1, 3, 1, 2]], 3)
     with pytest.raises(MfganError, match="at least 2 users must have .* that lacks it, found 0"):
         choosers(again, 0, np.random.default_rng(0))
+
+
+def test_what_was_had_is_no_alternative_where_too_few_are_unseen(dataset):
+    context = context_of(dataset)
+    generator = context.generator().eval()
+    users = np.flatnonzero(dataset.validation > 0)
+    features, chosen = choices(
+        generator, lambda batch, at, items: torch.zeros(*items.shape, 1), dataset, users, 1000
+    )
+    assert len(chosen) == new_to(dataset, users).sum() < len(users)
+    assert features[torch.arange(len(chosen)), chosen].isfinite().all()
+    assert features[..., 0].isneginf().any()  # other places are filled with what was had
+
+
+def test_no_reward_makes_likelier_what_was_had(dataset):
+    settings = ("adversarial.policy=top", "adversarial.num_samples=30", "adversarial.baseline=none")
+    context = context_of(dataset, *AT_ENDS, *settings, UNSEEN)
+    stage = AdversarialStage(context)
+    batch = stage.batches(0)[0]
+    hidden = stage.generator(batch)[batch.last_tokens()].detach()
+    found = stage.policy.act(batch, hidden, None, torch.Generator())
+    for user, items, coefficients in zip(
+        batch.users.tolist(), found.items, found.coefficients, strict=True
+    ):
+        had = np.isin(items.numpy(), dataset.train_history(user))
+        assert had.any()
+        assert not coefficients[had].any()
+        assert coefficients[~had].any()
 
 
 @pytest.mark.parametrize("gain", [-0.1, 0.0, 0.1])

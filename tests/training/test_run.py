@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 from made import made_dataset
-from made_run import ALL_STAGES, finished_run
+from made_run import ALL_STAGES, calibrated, finished_run
 
 from mfgan.errors import MfganError
 from mfgan.training.run import Run
@@ -28,6 +28,12 @@ def test_the_control_is_served_only_by_name_or_without_an_adversarial_stage(
 ):
     run = finished_run(tmp_path / "run", made_dataset(tmp_path / "data"), stages=stages)
     assert run.weights("generator", asked) == run.store(served).best_path()
+
+
+def test_a_stage_after_the_control_is_of_the_adversarial_generator(tmp_path):
+    dataset = made_dataset(tmp_path / "data")
+    run = calibrated(finished_run(tmp_path / "run", dataset, stages=(*ALL_STAGES, CONTROL)))
+    assert run.weights("generator", "calibrate") == run.store("adversarial").best_path()
 
 
 def test_what_a_run_has_not_trained_is_that_of_the_run_it_was_begun_from(tmp_path):

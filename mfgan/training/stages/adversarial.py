@@ -186,7 +186,7 @@ class AdversarialStage(TrainingStage):
         )
         figures = {
             "reward": actions.rewards.mean(),
-            "reward_spread": actions.rewards.std(),
+            "reward_spread": actions.rewards.std(correction=0),
             "entropy": parts.entropy,
         }
         if not self._at_ends:

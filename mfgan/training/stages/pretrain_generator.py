@@ -226,3 +226,12 @@ class ContinueMleStage(PretrainGeneratorStage):
         """The generator's epochs in all turns together."""
         budget = self.context.config.adversarial
         return budget.turns * budget.generator_epochs
+
+    def validates_after(self, epochs: int) -> bool:
+        """Where the adversarial stage would: with every ``evaluate_every``-th turn, and the last.
+
+        So patience is counted in turns as well.
+        """
+        budget = self.context.config.adversarial
+        turns, within = divmod(epochs, max(1, budget.generator_epochs))
+        return within == 0 and (turns % budget.evaluate_every == 0 or turns == budget.turns)
