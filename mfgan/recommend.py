@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mfgan.data.batch import JaggedBatch
 from mfgan.data.columns import ITEM_ID, ITEM_IDX, TITLE, USER_ID
+from mfgan.data.readers.cells import ids
 from mfgan.errors import MfganError, nearest
 from mfgan.evaluation.protocol import Scorer
 from mfgan.evaluation.scan import Excluded, Scan, scan_block
@@ -267,7 +268,7 @@ def read_sessions(sessions: Any) -> Iterator[tuple[str, list[str]]]:
     """Names and external item ids of the sessions that ``Recommender.recommend`` is given.
 
     Raises:
-        MfganError: A table lacks a column.
+        MfganError: A table lacks a column, or a row its session or item.
     """
     if not hasattr(sessions, "__arrow_c_stream__"):
         yield from ((str(place), list(items)) for place, items in enumerate(sessions))
@@ -279,5 +280,12 @@ def read_sessions(sessions: Any) -> Iterator[tuple[str, list[str]]]:
                 f"recommend: a table of sessions must have the column {column}, got "
                 f"{', '.join(frame.columns)}{nearest(column, frame.columns)}"
             )
+    # As `mfgan prepare` reads them: what has become 3.0 is the item 3.
+    frame = frame.select(SESSION, ids(frame[ITEM_ID]).cast(pl.String))
+    if empty := int(frame.select(pl.any_horizontal(pl.all().is_null()).sum()).item()):
+        raise MfganError(
+            f"recommend: a table of sessions must name the {SESSION} and {ITEM_ID} of every row, "
+            f"{empty} of {frame.height} lack one"
+        )
     for (name,), part in frame.group_by(SESSION, maintain_order=True):
-        yield str(name), part[ITEM_ID].cast(pl.String).to_list()
+        yield str(name), part[ITEM_ID].to_list()

@@ -9,7 +9,7 @@ from made_run import finished_run
 
 from mfgan.data.batch import JaggedBatch
 from mfgan.errors import MfganError
-from mfgan.recommend import Recommender, Session
+from mfgan.recommend import Recommender, Session, read_sessions
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +76,17 @@ def test_a_table_of_sessions(recommender):
     assert found["session"].unique(maintain_order=True).to_list() == ["8", "5"]
     assert found.drop("session").equals(plain.drop("session"))
     assert recommender.recommend(sessions=table.to_arrow(), k=4).equals(found)
+
+
+def test_ids_of_a_table_of_sessions_are_read_as_those_of_a_log():
+    table = pl.DataFrame({"session": [1, 1, 2], "item_id": [3.0, 4.0, 5.0]})
+    assert list(read_sessions(table)) == [("1", ["3", "4"]), ("2", ["5"])]
+    text = pl.DataFrame({"session": ["a"], "item_id": ["007"]})
+    assert list(read_sessions(text)) == [("a", ["007"])]
+    for rows in ({"session": [None, "b"]}, {"item_id": [None, "5"]}):
+        lacking = pl.DataFrame({"session": ["a", "b"], "item_id": ["4", "5"]} | rows)
+        with pytest.raises(MfganError, match="of every row, 1 of 2 lack one"):
+            list(read_sessions(lacking))
 
 
 def test_blocks_change_nothing(recommender, monkeypatch):

@@ -7,6 +7,7 @@ PACKAGE = Path(__file__).parents[1] / "mfgan"
 ROOMS = [
     "_version",
     "errors",
+    "device",
     "names",
     "files",
     "console",

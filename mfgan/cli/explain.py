@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mfgan.explain import Explanation
 
 
-@click.command()
+@click.command("explain")
 @options.run
 @options.user
 @options.session

@@ -17,6 +17,14 @@ def _use_threads(
     return threads
 
 
+def _find_device(context: click.Context, parameter: click.Parameter, name: str) -> str:
+    if name != "cpu":
+        from mfgan.device import find_device
+
+        find_device(name)
+    return name
+
+
 # Of which run.
 run = click.argument("run", type=PATH)
 stage = click.option("--stage", help="Weights of this stage.  [default: the last]")
@@ -40,13 +48,15 @@ overrides = click.option(
     "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="One setting, as a.b=value."
 )
 seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-device = click.option("--device", default="cpu", show_default=True)
+device = click.option(
+    "--device", default="cpu", show_default=True, callback=_find_device, help="cpu, cuda or cuda:N."
+)
 threads = click.option(
     "--threads",
     type=click.IntRange(min=1),
     callback=_use_threads,
     expose_value=False,
-    help="CPU threads.  [default: all cores]",
+    help="CPU threads.  [default: as torch chooses]",
 )
 
 # What is printed.

@@ -21,7 +21,7 @@ _FORMATS = (
 )
 
 
-@click.command()
+@click.command("prepare")
 @click.argument("source")
 @click.argument("out", type=PATH)
 @click.option("--format", "format", default="table", show_default=True, help=_FORMATS + ".")

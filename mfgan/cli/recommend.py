@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _LETTERS = 36  # of a factor's value in a table
 
 
-@click.command()
+@click.command("recommend")
 @options.run
 @options.user
 @options.session

@@ -8,7 +8,7 @@ from mfgan.cli import options
 from mfgan.cli.options import PATH
 
 
-@click.command()
+@click.command("report")
 @options.run
 @click.option("--out", type=PATH, help="File to write.  [default: RUN/report.html]")
 @options.stage

@@ -25,7 +25,7 @@ _STAGES = [
 ]
 
 
-@click.command()
+@click.command("train")
 @click.argument("dataset", type=PATH)
 @click.option("--run", "run_dir", type=PATH, required=True, help="Run directory.")
 @click.option("--preset", type=click.Choice(["tuned", "paper"]), help="Settings to start from.")

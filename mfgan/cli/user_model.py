@@ -1,5 +1,6 @@
 """``mfgan user-model``: learn how users choose from what they are shown."""
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +196,16 @@ def compare(
 def _print(document: Any) -> None:
     import json
 
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(_known(document), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _known(document: Any) -> Any:
+    """What is no number, such as an interval over one seed, is null in JSON."""
+    if isinstance(document, dict):
+        return {name: _known(value) for name, value in document.items()}
+    if isinstance(document, (list, tuple)):
+        return [_known(value) for value in document]
+    return None if isinstance(document, float) and not isfinite(document) else document
 
 
 def _cells(found: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 from mfgan.config import Objective, RunConfig, load_config
 from mfgan.console import SILENT, Reporter
 from mfgan.data.dataset import PreparedDataset
+from mfgan.device import find_device
 from mfgan.errors import MfganError
 from mfgan.files import exclusive
 from mfgan.training.checkpoint import Progress, load_model
@@ -87,11 +88,11 @@ def train(
         config = Run.open(path).config if resume else load_config()
     if objective is not None:
         config = config.model_copy(update={"objective": objective})
-    stages = stages_of(stage, config)
+    stages, device = stages_of(stage, config), find_device(config.device)
     with exclusive(path):
         opened = _claim(path, dataset, config, stages, init, resume)
         _prepare_process(config)
-        context = StageContext(dataset, config, _device(config.device), reporter=reporter)
+        context = StageContext(dataset, config, device, reporter=reporter)
         for name in stages:
             if not opened.has_finished(name):
                 _hand_on(context, opened, name)
@@ -131,16 +132,6 @@ def _claim(
             raise MfganError(f"{path}: {name} must be what the run was begun with, got another")
     run.write_config(config)
     return run
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise MfganError(f"train: device must be one torch has, got {name!r}: {reason}") from None
-    return device
 
 
 def _prepare_process(config: RunConfig) -> None:

@@ -75,4 +75,4 @@ def test_a_gpu_that_is_not_there_takes_one_line(dataset, tmp_path):
     done = trained(dataset, tmp_path / "run", "--device", "cuda")
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith("mfgan: train: device must be one torch has, got 'cuda'")
+    assert done.stderr.startswith("mfgan: device must be one torch has, got 'cuda'")

@@ -39,6 +39,7 @@ def read_items(request: Request, source: str) -> Items:
         if found is not None:
             return found
     frame, sources = _frame(request, source)
+    frame = frame.select([column for column in frame.columns if column])
     name = Path(source).name
     column = _id_column(name, frame.columns, request)
     frame = frame.rename({column: ITEM_ID})

@@ -134,7 +134,9 @@ def item_text(
     text, bad = decoded(read_bytes(path)), BadLines(path.name, request)
     if separator:
         text = text.replace(separator, layout.separator.encode())
-    frame, _ = read_strict(text, layout, header(text, layout, path.name), bad)
+    # One without a name is what a table's index, or a comma too many, leaves behind.
+    named = [name for name in header(text, layout, path.name) if name]
+    frame, _ = read_strict(text, layout, named, bad)
     return frame, account(path, frame.height, bad.settle())
 
 

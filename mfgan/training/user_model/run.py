@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from mfgan._version import __version__
 from mfgan.console import SILENT, Reporter
 from mfgan.data.displays.batch import EventStore
 from mfgan.data.displays.dataset import DisplayDataset
+from mfgan.device import find_device
 from mfgan.errors import MfganError, nearest
 from mfgan.files import atomic_file, exclusive, read_json, write_json
 from mfgan.models.choice import Rule
@@ -73,7 +73,7 @@ def _others(dataset: DisplayDataset, settings: UserModelSettings) -> tuple[np.nd
 def new_user(dataset: DisplayDataset, settings: UserModelSettings, stage: str) -> LearnedUser:
     """The models of a stage before any training."""
     users = fitted_users(dataset, settings)
-    device = torch.device(settings.device)
+    device = find_device(settings.device)
     rule: Rule = "sparsemax" if stage.endswith("l2") else "softmax"
     reward = build_user_model(settings.model, dataset, users=users, seed=settings.seed).to(device)
     policy = None

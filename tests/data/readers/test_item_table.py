@@ -82,6 +82,18 @@ def test_text_tables_get_their_numbers(log, tmp_path):
     assert "shop" not in found.attributes  # as many values as items
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_column_without_a_name_is_none(log, tmp_path, kind):
+    path = tmp_path / f"items.{kind}"
+    if kind == "csv":
+        path.write_text(",sku,colour,\n0,1,red,\n1,2,blue,\n2,3,red,\n")
+    else:
+        table = pl.DataFrame({"": [0, 1, 2], "sku": [1, 2, 3], "colour": ["red", "blue", "red"]})
+        table.write_parquet(path)
+    found = read(log, path)
+    assert list(found.attributes) == ["colour"]
+
+
 def test_ids_of_both_tables_become_one_type(log, tmp_path):
     path = tmp_path / "items.csv"
     path.write_text("sku,brand\n1,a\nB7,a\n2,b\n1,later\n,c\n")
