@@ -86,7 +86,7 @@ def test_text_tables_get_their_numbers(log, tmp_path):
 def test_a_column_without_a_name_is_none(log, tmp_path, kind):
     path = tmp_path / f"items.{kind}"
     if kind == "csv":
-        path.write_text(",sku,colour,\n0,1,red,\n1,2,blue,\n2,3,red,\n")
+        path.write_text(",sku,colour\n0,1,red\n1,2,blue\n2,3,red\n")
     else:
         table = pl.DataFrame({"": [0, 1, 2], "sku": [1, 2, 3], "colour": ["red", "blue", "red"]})
         table.write_parquet(path)
