@@ -182,8 +182,8 @@ class Recommender:
 
         Returns:
             A row an item: ``user_id`` or ``session``, ``rank`` from 1, ``item_id``, ``title``,
-            ``score`` (the generator's logit) and ``probability`` (its softmax over the items that
-            the history does not hold).
+            ``score`` (the generator's logit, re-ranked where discriminators are) and
+            ``probability`` (its softmax over the items that the history does not hold).
 
         Raises:
             MfganError: Not exactly one of ``users`` and ``sessions``, an unknown user, a session
