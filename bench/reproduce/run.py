@@ -10,6 +10,7 @@ from bench.reproduce.rows import CORRECTED, POPULARITY, ROWS, Row, find_row, set
 from mfgan.config import load_config
 from mfgan.console import Reporter
 from mfgan.data.dataset import PreparedDataset
+from mfgan.data.sampling import evaluation_negatives
 from mfgan.errors import MfganError
 from mfgan.evaluation.baselines import ItemKNN, Popularity
 from mfgan.evaluation.protocol import Scorer, evaluate
@@ -20,7 +21,8 @@ from mfgan.training import Run, train
 if TYPE_CHECKING:
     from mfgan.evaluation.result import Evaluation
 
-PROTOCOLS = ("full", "sampled:100")
+_SAMPLED = 100
+PROTOCOLS = ("full", f"sampled:{_SAMPLED}")
 _EVALUATION_SEED = 0  # the drawn candidates are the same for every row and seed
 
 
@@ -38,7 +40,7 @@ def reproduce(
         reporter: Shows the progress.
 
     Returns:
-        The result's JSON file. Beside it lie metrics by user, a Parquet file a protocol.
+        The result's JSON file; without sampled metrics where a user has had all items but a few. Beside it lie metrics by user, a Parquet file a protocol.
 
     Raises:
         MfganError: There is no such row, or it is there and was made of other data or settings.
@@ -65,7 +67,7 @@ def reproduce(
             seed=_EVALUATION_SEED,
             reporter=reporter,
         )
-        for protocol in PROTOCOLS
+        for protocol in _protocols(ground.dataset)
     }
     result.parent.mkdir(parents=True, exist_ok=True)
     for protocol, evaluation in found.items():
@@ -74,6 +76,15 @@ def reproduce(
     tail = {"seconds": _seconds(run), **_metrics(found)}
     write_json(result, {**head, "made_of": made_of, **tail})
     return result
+
+
+def _protocols(dataset: PreparedDataset) -> tuple[str, ...]:
+    """Both, or full ranking alone where somebody leaves too few items to be drawn."""
+    try:
+        evaluation_negatives(dataset, "test", _SAMPLED, _EVALUATION_SEED)
+    except MfganError:
+        return PROTOCOLS[:1]
+    return PROTOCOLS
 
 
 def _trained(

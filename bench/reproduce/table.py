@@ -99,12 +99,19 @@ def _seed_by_seed(data: str, rows: list[list[Any]]) -> list[str]:
 
 
 def _line(found: list[Any], chance: str) -> str:
-    cells = [_cell([result["metrics"][column]["mean"] for result in found]) for column in COLUMNS]
+    cells = [
+        _cell(
+            [result["metrics"][column]["mean"] for result in found if column in result["metrics"]]
+        )
+        for column in COLUMNS
+    ]
     minutes = f"{mean(result['seconds'] for result in found) / 60:.0f}"
     return f"| {found[0]['title']} | {len(found)} | {' | '.join(cells)} | {minutes} | {chance} |"
 
 
 def _cell(values: list[float]) -> str:
+    if not values:
+        return ""
     middle, (_, high) = over_seeds(values)
     return f"{middle:.4f}" if len(values) < 2 else f"{middle:.4f} ± {high - middle:.4f}"
 

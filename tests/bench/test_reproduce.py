@@ -279,6 +279,22 @@ def test_a_folder_of_ones_own(out, tmp_path):
     assert set(rows) == {"head", *(ROWS[row].title for row in ("popularity", "control", "tuned"))}
 
 
+def test_a_catalogue_too_small_to_draw_from_has_full_ranking_alone(tmp_path):
+    rng = np.random.default_rng(0)
+    lines = [
+        " ".join(map(str, [user, *rng.permutation(np.arange(1, 41))[:6]])) for user in range(9)
+    ]
+    (tmp_path / "log.txt").write_text("\n".join(lines) + "\n")
+    made = PREPARE(tmp_path / "log.txt", tmp_path / "tiny", format="sequences", k_core=1)
+    where = ground(str(made.path), tmp_path, SILENT, SMALL)
+    found = reproduce("popularity", where, 0, tmp_path / "out", threads=1, reporter=SILENT)
+    assert next(iter(metrics_in(found))) == "HR@1"
+    assert not [name for name in metrics_in(found) if "sampled" in name]
+    (rows,) = tables(tmp_path / "out")
+    assert rows["popularity"][3] != ""
+    assert rows["popularity"][6:9] == ["", "", ""]
+
+
 command = partial(run_module, "bench.reproduce")
 
 
