@@ -40,7 +40,8 @@ def reproduce(
         reporter: Shows the progress.
 
     Returns:
-        The result's JSON file; without sampled metrics where a user has had all items but a few. Beside it lie metrics by user, a Parquet file a protocol.
+        The result's JSON file, without sampled metrics where a user leaves too few items to be
+        drawn. Beside it lie metrics by user, a Parquet file a protocol.
 
     Raises:
         MfganError: There is no such row, or it is there and was made of other data or settings.

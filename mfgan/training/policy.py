@@ -92,9 +92,8 @@ class Policy:
         )
         rewards = self.rewards(batch, tokens, draw.items)
         # The loss is a mean over all rows; this one is over those that earn a reward.
-        coefficients = len(hidden) / len(rows) * self._coefficients(draw, rewards)
-        if (possible := _unseen(draw.items, seen, self._generator.num_items)) is not None:
-            coefficients = coefficients.where(possible, 0.0)
+        possible = _unseen(draw.items, seen, self._generator.num_items)
+        coefficients = len(hidden) / len(rows) * self._coefficients(draw, rewards, possible)
         if len(rows) == len(hidden):
             return Actions(draw.items, coefficients, rewards)
         everywhere = draw.items.new_ones(len(hidden), draw.items.shape[1])
@@ -105,12 +104,14 @@ class Policy:
             rewards,
         )
 
-    def _coefficients(self, draw: Draw, rewards: Tensor) -> Tensor:
+    def _coefficients(self, draw: Draw, rewards: Tensor, possible: Tensor | None) -> Tensor:
+        if self._settings.policy == "top":
+            return top_coefficients(rewards, draw, possible)
         if self._settings.policy == "multinomial":
-            return independent_coefficients(rewards, self._settings.baseline)
-        if self._settings.policy == "gumbel":
-            return without_replacement_coefficients(rewards, draw, self._settings.baseline)
-        return top_coefficients(rewards, draw)
+            found = independent_coefficients(rewards, self._settings.baseline)
+        else:
+            found = without_replacement_coefficients(rewards, draw, self._settings.baseline)
+        return found if possible is None else found.where(possible, 0.0)
 
     def _weighted_likelihood(self, batch: JaggedBatch, hidden: Tensor) -> Actions:
         """As published: a session earns the reward of what is proposed at its end, everywhere."""

@@ -107,7 +107,7 @@ def without_replacement_coefficients(rewards: Tensor, draw: Draw, baseline: Base
     return weights / (total - weights + chance) * (rewards - mean)
 
 
-def top_coefficients(rewards: Tensor, draw: Draw) -> Tensor:
+def top_coefficients(rewards: Tensor, draw: Draw, possible: Tensor | None = None) -> Tensor:
     """The exact gradient of the expected reward if all other items earned the candidates' mean.
 
     No sampling, hence no variance; biased by what the other items' rewards really are.
@@ -115,10 +115,15 @@ def top_coefficients(rewards: Tensor, draw: Draw) -> Tensor:
     Args:
         rewards: ``(num_positions, num_candidates)``.
         draw: The candidates, each at most once.
+        possible: ``(num_positions, num_candidates)`` bool, those that may be chosen; all where
+            None. The others have no part in the mean and coefficients of 0.
 
     Returns:
         ``(num_positions, num_candidates)``; each position's add up to 0.
     """
     chance = draw.log_probs.exp()
-    mean = (chance * rewards).sum(1, keepdim=True) / chance.sum(1, keepdim=True)
+    if possible is not None:
+        chance = chance.where(possible, 0.0)
+    total = chance.sum(1, keepdim=True).clamp_min(torch.finfo(chance.dtype).tiny)
+    mean = (chance * rewards).sum(1, keepdim=True) / total
     return chance * (rewards - mean)

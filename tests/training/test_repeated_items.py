@@ -138,6 +138,7 @@ def test_no_reward_makes_likelier_what_was_had(dataset):
         assert had.any()
         assert not coefficients[had].any()
         assert coefficients[~had].any()
+        assert abs(float(coefficients.sum())) < 1e-6
 
 
 @pytest.mark.parametrize("gain", [-0.1, 0.0, 0.1])
