@@ -109,10 +109,11 @@ def _text_times(values: pl.Series) -> pl.Series:
         if numbers.null_count() == values.null_count():
             return _numeric_times(numbers)
         return _numeric_times(values.str.strip_chars().cast(pl.Float64, strict=False))
-    return _iso_times(values)
+    return iso_times(values)
 
 
-def _iso_times(values: pl.Series) -> pl.Series:
+def iso_times(values: pl.Series) -> pl.Series:
+    """Text in any of ``DATE_FORMATS`` as Int64 milliseconds since 1970-01-01 UTC, else null."""
     frame, column = values.to_frame(), pl.col(values.name)
     found = frame.select(from_date(column, DATE)).to_series()
     if found.null_count() == values.null_count():

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from mfgan.data.columns import ITEM_ID
+from mfgan.data.readers.cells import MILLISECOND, iso_times
 from mfgan.data.readers.items import CATEGORICAL, MULTI, TITLE, Items, split_labels
 from mfgan.data.readers.raw_log import AttributeRule, Request, SourceFile
 from mfgan.data.readers.sources import account, existing_file, is_remote, plain_suffix, read_bytes
@@ -86,21 +87,37 @@ def _frame(request: Request, source: str) -> tuple[pl.DataFrame, list[SourceFile
     from mfgan.data.readers.table import table_kind, whole_table
 
     frame, sources = whole_table(request, source)
-    return (_numbers(frame) if table_kind(source) == "text" else frame), sources
+    kind = table_kind(source)
+    if kind == "parquet":
+        return frame, sources
+    return _typed(frame, has_numbers=kind == "ndjson"), sources
 
 
-def _numbers(frame: pl.DataFrame) -> pl.DataFrame:
-    """Text columns that hold nothing but numbers, as numbers; ids stay as they are."""
+def _typed(frame: pl.DataFrame, *, has_numbers: bool) -> pl.DataFrame:
+    """Text columns that hold nothing but numbers or ISO dates, as such; ids stay as they are.
+
+    Args:
+        frame: From a format that knows no dates.
+        has_numbers: The format knows numbers, so that those within quotes are text.
+    """
     changed = []
     for values in frame:
         if values.name == ITEM_ID or values.dtype != pl.String:
             continue
-        for dtype in (pl.Int64, pl.Float64):
-            numbers = values.cast(dtype, strict=False)
-            if numbers.null_count() == values.null_count() < len(values):
-                changed.append(numbers)
+        for read in (iso_times,) if has_numbers else (_whole, _decimal, iso_times):
+            found = read(values)
+            if found.null_count() == values.null_count() < len(values):
+                changed.append(found.cast(MILLISECOND) if read is iso_times else found)
                 break
     return frame.with_columns(changed)
+
+
+def _whole(values: pl.Series) -> pl.Series:
+    return values.cast(pl.Int64, strict=False)
+
+
+def _decimal(values: pl.Series) -> pl.Series:
+    return values.cast(pl.Float64, strict=False)
 
 
 def _ruled(frame: pl.DataFrame, name: str, sources: list[SourceFile]) -> Items:

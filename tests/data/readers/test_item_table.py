@@ -82,6 +82,28 @@ def test_text_tables_get_their_numbers(log, tmp_path):
     assert "shop" not in found.attributes  # as many values as items
 
 
+@pytest.mark.parametrize("kind", ["csv", "ndjson"])
+def test_dates_as_text_become_years(log, tmp_path, kind):
+    days = ["2019-05-01", "2020-06-07 12:00", None, "2019-12-31T23:59:59Z"]
+    table = pl.DataFrame(
+        {
+            "sku": [1, 2, 3, 4],
+            "day": days,
+            "seen": ["2019-05-01", "soon", None, "2019-05-01"],
+            "code": ["2019", "2020", None, "2019"],
+        }
+    )
+    path = tmp_path / f"items.{kind}"
+    (table.write_csv if kind == "csv" else table.write_ndjson)(path)
+    found = read(log, path)
+    items = found.items.collect()
+    assert items["day"].to_list() == [2019, 2020, None, 2019]
+    assert found.attributes["day"] == AttributeRule("categorical", note="year of the date")
+    assert items["seen"].to_list() == ["2019-05-01", "soon", None, "2019-05-01"]
+    # NDJSON has numbers of its own, so that what stands in quotes is text.
+    assert items["code"].to_list()[0] == ("2019" if kind == "ndjson" else 2019)
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_a_column_without_a_name_is_none(log, tmp_path, kind):
     path = tmp_path / f"items.{kind}"
