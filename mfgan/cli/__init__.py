@@ -1,11 +1,12 @@
 """The ``mfgan`` command: one file a group of commands, torch imported inside them alone."""
 
+import os
 import sys
 
 import rich_click as click
 
 from mfgan._version import __version__
-from mfgan.errors import MfganError
+from mfgan.errors import MfganError, nearest
 
 # Commands by name: the module that holds each one, imported when it is asked for.
 _COMMANDS = {
@@ -36,6 +37,13 @@ class _LazyGroup(click.RichGroup):
         command: click.Command = import_module(_COMMANDS[name]).command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in _COMMANDS:
+            ctx.fail(f"no such command {args[0]!r}{nearest(args[0], list(_COMMANDS))}")
+        return super().resolve_command(ctx, args)
+
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="mfgan")
@@ -48,9 +56,22 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command; a mistake that the user can mend gives one line and exit status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        cli.main(args=arguments, prog_name="mfgan", standalone_mode=True)
+        sys.exit(cli.main(args=arguments, prog_name="mfgan", standalone_mode=False))
+    except click.UsageError as error:
+        _fail(error.ctx.command_path if error.ctx else "mfgan", error.format_message())
+    except BrokenPipeError:
+        # Whoever read the output has gone; what is left of it must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (MfganError, OSError) as error:
         if "--debug" in arguments:
             raise
-        click.echo(f"mfgan: {' '.join(str(error).split())}", err=True)
-        sys.exit(2)
+        _fail("mfgan", str(error))
+    except click.Abort:
+        click.echo("mfgan: stopped", err=True)
+        sys.exit(1)
+
+
+def _fail(where: str, what: str) -> None:
+    click.echo(f"{where}: {' '.join(what.split())}", err=True)
+    sys.exit(2)

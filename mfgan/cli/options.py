@@ -39,7 +39,8 @@ controls = click.option(
 # For whom.
 user = click.option("--user", help="A user of the data set, by the id of the log.")
 session = click.option(
-    "--session", help="Or a history: item ids, comma-separated, the latest last."
+    "--session",
+    help="Or a history: item ids, comma-separated, the latest last; one with a comma in quotes.",
 )
 count = click.option("-k", "count", type=click.IntRange(min=1), default=10, show_default=True)
 

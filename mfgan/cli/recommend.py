@@ -105,8 +105,19 @@ def look_up(recommender: "Recommender", user: str | None, session: str | None) -
     """The history that the options mean."""
     if user is not None:
         return recommender.user(user)
-    names = [name.strip() for name in (session or "").split(",")]
-    return recommender.session([name for name in names if name], name="session")
+    return recommender.session(_ids_of(session or ""), name="session")
+
+
+def _ids_of(session: str) -> list[str]:
+    """A line of a CSV file, so that an id that holds a comma can stand in double quotes."""
+    import csv
+
+    names = [
+        name.strip()
+        for row in csv.reader(session.splitlines(), skipinitialspace=True)
+        for name in row
+    ]
+    return [name for name in names if name]
 
 
 def _print_json(table: "pl.DataFrame", history: "Session", *, is_user: bool) -> None:

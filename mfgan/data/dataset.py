@@ -18,6 +18,7 @@ from mfgan.data.layout import (
     USER_TABLE,
     read_array,
     read_manifest,
+    size_of,
 )
 from mfgan.data.packing import count_heads
 from mfgan.errors import MfganError, nearest
@@ -48,9 +49,9 @@ class PreparedDataset:
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path, self.manifest = path, manifest
-        self.num_users = _size(path, manifest, "num_users")
-        self.num_items = _size(path, manifest, "num_items")
-        rows = _size(path, manifest, "num_interactions")
+        self.num_users = size_of(path, manifest, "num_users")
+        self.num_items = size_of(path, manifest, "num_items")
+        rows = size_of(path, manifest, "num_interactions")
         sizes = {"items": rows, "timestamps": rows, "offsets": self.num_users + 1}
         arrays = {
             name: read_array(
@@ -229,13 +230,6 @@ def count_training(
     counts = np.zeros(num_items + 1, np.int64)
     count_heads(items, offsets, train_end, counts)
     return counts
-
-
-def _size(path: Path, manifest: dict[str, Any], name: str) -> int:
-    value = manifest.get(name)
-    if not isinstance(value, int) or value < 1:
-        raise MfganError(f"{path}: {name} of the manifest must be 1 or more, got {value!r}")
-    return value
 
 
 def _read_table(path: Path, rows: int) -> pl.DataFrame:

@@ -1,5 +1,6 @@
 """The files of a prepared directory: their names, and reading and writing one array each."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from mfgan.errors import MfganError
 from mfgan.files import read_json
 
 SCHEMA_VERSION = 1
+_SHOWN = 60  # letters of what came
 
 MANIFEST = "manifest.json"
 ITEM_TABLE = "items.parquet"
@@ -37,7 +39,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         The parsed manifest.
 
     Raises:
-        MfganError: There is no prepared data set, or a newer version wrote it.
+        MfganError: There is no prepared data set, a newer version wrote it, or its factors are not
+            those that ``write_factor`` describes.
     """
     if not (path / MANIFEST).is_file():
         raise MfganError(
@@ -52,7 +55,34 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"{path}: schema_version must be at most {SCHEMA_VERSION}, got {version}: a newer mfgan"
             " wrote it; upgrade mfgan or prepare the data set again"
         )
+    factors = manifest.get("factors")
+    if not isinstance(factors, list) or not all(map(_is_factor, factors)):
+        raise MfganError(
+            f"{path / MANIFEST}: factors must be a list of objects with name, kind and num_values,"
+            f" got {textwrap.shorten(repr(factors), _SHOWN, placeholder=' …')}"
+        )
     return manifest
+
+
+def _is_factor(entry: object) -> bool:
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("name"), str)
+        and entry.get("kind") in ("categorical", "multi", "dense")
+        and isinstance(entry.get("num_values"), int)
+    )
+
+
+def size_of(path: Path, manifest: dict[str, Any], name: str) -> int:
+    """A number of rows from the manifest of a prepared directory.
+
+    Raises:
+        MfganError: It lacks it, or has a number below 1.
+    """
+    value = manifest.get(name)
+    if not isinstance(value, int) or value < 1:
+        raise MfganError(f"{path}: {name} of the manifest must be 1 or more, got {value!r}")
+    return value
 
 
 def write_array(path: Path, array: np.ndarray) -> None:

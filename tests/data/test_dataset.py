@@ -131,6 +131,8 @@ def put(place, value):
         (change_manifest(schema_version=2), "schema_version must be at most 1, got 2: a newer"),
         (change_manifest(schema_version="1"), "schema_version must be 1 or more, got '1'"),
         (change_manifest(num_users=0), "num_users of the manifest must be 1 or more, got 0"),
+        (change_manifest(factors=None), "factors must be a list of objects with name.*got None"),
+        (change_manifest(factors=[{"name": "id"}]), r"factors must be .* got \[{'name': 'id'}\]"),
         (cut("sequences/items.npy", 300), "items.npy: must be a whole .npy array"),
         (cut("sequences/offsets.npy", 60), "offsets.npy: must be a whole .npy array"),
         (cut("sequences/test.npy", 0), "test.npy: must be a whole .npy array"),

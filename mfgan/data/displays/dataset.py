@@ -11,7 +11,7 @@ import polars as pl
 from mfgan.data.columns import ITEM_ID, USER_ID
 from mfgan.data.factors import Factor, read_factor
 from mfgan.data.labels import ExternalIds
-from mfgan.data.layout import ITEM_TABLE, MANIFEST, USER_TABLE, read_array, read_manifest
+from mfgan.data.layout import ITEM_TABLE, MANIFEST, USER_TABLE, read_array, read_manifest, size_of
 from mfgan.errors import MfganError, nearest
 
 KIND = "displays"
@@ -69,11 +69,11 @@ class DisplayDataset:
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path, self.manifest = path, manifest
-        self.num_users = int(manifest["num_users"])
-        self.num_items = int(manifest["num_items"])
-        self.num_events = int(manifest["num_events"])
+        self.num_users = size_of(path, manifest, "num_users")
+        self.num_items = size_of(path, manifest, "num_items")
+        self.num_events = size_of(path, manifest, "num_events")
         sizes = {
-            "rows": int(manifest["num_rows"]),
+            "rows": size_of(path, manifest, "num_rows"),
             "events": self.num_events,
             "events+1": self.num_events + 1,
             "users": self.num_users,
