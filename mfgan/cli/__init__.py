@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command; a mistake that the user can mend gives one line and exit status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        sys.exit(cli.main(args=arguments, prog_name="mfgan", standalone_mode=False))
+        sys.exit(cli.main(args=arguments, prog_name="mfgan", standalone_mode=False) or 0)
     except click.UsageError as error:
         _fail(error.ctx.command_path if error.ctx else "mfgan", error.format_message())
     except BrokenPipeError:

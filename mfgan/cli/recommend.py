@@ -105,10 +105,10 @@ def look_up(recommender: "Recommender", user: str | None, session: str | None) -
     """The history that the options mean."""
     if user is not None:
         return recommender.user(user)
-    return recommender.session(_ids_of(session or ""), name="session")
+    return recommender.session(ids_of(session or ""), name="session")
 
 
-def _ids_of(session: str) -> list[str]:
+def ids_of(session: str) -> list[str]:
     """A line of a CSV file, so that an id that holds a comma can stand in double quotes."""
     import csv
 

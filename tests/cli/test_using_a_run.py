@@ -1,6 +1,9 @@
 """The commands that use a run: eval, recommend, explain, report."""
 
 import json
+import shlex
+import subprocess
+import sys
 
 import polars as pl
 import pytest
@@ -9,7 +12,7 @@ from made import made_dataset
 from made_run import finished_run
 
 from mfgan.cli import main
-from mfgan.cli.recommend import why
+from mfgan.cli.recommend import ids_of, why
 from mfgan.evaluation.protocol import evaluate
 from mfgan.evaluation.scorers import GeneratorScorer
 
@@ -105,6 +108,21 @@ def test_recommend_for_a_session_with_reasons(run, capsys):
     assert f"item itself {first:+.2f}" in " ".join(shown.replace("│", " ").split())
 
 
+@pytest.mark.parametrize(
+    ("session", "ids"),
+    [
+        ("7, 8 ,,9", ["7", "8", "9"]),
+        ('"Tea, green",7', ["Tea, green", "7"]),
+        ('7, "a ""b"", c"', ["7", 'a "b", c']),
+        ('8" pan,7', ['8" pan', "7"]),
+        ("7\n8", ["7", "8"]),
+        (" , ", []),
+    ],
+)
+def test_a_session_is_a_line_of_ids(session, ids):
+    assert ids_of(session) == ids
+
+
 def test_why_is_what_adds_most():
     values = {"genre": "Drama", "actors": "Ann A, Bob B, " + "Someone Else, " * 5, "year": ""}
     row = {
@@ -167,3 +185,26 @@ def test_mistakes_get_one_line_and_exit_2(run, capsys, arguments, message):
     assert message in err
     assert err.strip().splitlines()[-1].startswith("mfgan: ")
     assert "Traceback" not in err + out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("recomend",), "mfgan: no such command 'recomend'; did you mean 'recommend'?"),
+        (("--bogus",), "mfgan: No such option '--bogus'."),
+        (("eval",), "mfgan eval: Missing argument 'RUN'."),
+        (("recommend", "run", "-k", "0"), "mfgan recommend: Invalid value for '-k': 0 is not in"),
+        (("policy", "trian"), "mfgan policy: No such command 'trian'."),
+    ],
+)
+def test_mistakes_in_the_command_get_one_line_too(capsys, arguments, line):
+    code, out, err = call(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(line)
+    assert err.count("\n") == 1
+
+
+def test_a_reader_that_stops_gets_no_error():
+    command = f"{shlex.quote(sys.executable)} -m mfgan | true; echo ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert (ended.stdout.strip(), ended.stderr) == ("1", "")
