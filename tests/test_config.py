@@ -1,8 +1,11 @@
 """Settings: presets, files, overrides, and what a mistake in them gets."""
 
+from itertools import pairwise
+
 import pytest
 
 from mfgan.config import RunConfig, load_config, parse_config, stored_config
+from mfgan.config.stages import UNVALIDATED
 from mfgan.errors import MfganError
 
 
@@ -103,3 +106,12 @@ def test_a_setting_that_came_after_a_run_is_off_in_it(tmp_path):
     assert stored_config(file).generator.relations == ()
     again = stored_config(file, ["generator.relations=['transition']"])
     assert again.generator.relations == ("transition",)
+
+
+def test_the_way_out_of_a_log_without_validation_is_whole():
+    words = UNVALIDATED.split()
+    overrides = [value for flag, value in pairwise(words) if flag == "--set"]
+    assert len(overrides) == words.count("--set") == 3
+    config = load_config(overrides=overrides)
+    assert not config.selection.enabled
+    assert config.generator.relations

@@ -230,6 +230,13 @@ class CalibrateConfig(Section):
     top_k: int = Field(default=200, ge=2, description="the generator's best items are re-ranked")
 
 
+# What it takes where there are no validation items: what is fitted to them goes too.
+UNVALIDATED = (
+    "train without validation by --set selection.enabled=false --set adversarial.reward=log-odds "
+    "--set adversarial.relation_weights=zero"
+)
+
+
 class SelectionConfig(Section):
     """How validation chooses the weights a stage hands on."""
 

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mfgan.config.stages import UNVALIDATED
 from mfgan.data.batching import history_batches
 from mfgan.data.dataset import PreparedDataset
 from mfgan.errors import MfganError
@@ -36,7 +37,7 @@ def choosers(dataset: PreparedDataset, limit: int, rng: np.random.Generator) -> 
     if len(users) < 2:
         raise MfganError(
             f"{dataset.path}: at least 2 users must have a validation target with a history that "
-            f"lacks it, found {len(users)}; set selection.enabled = false"
+            f"lacks it, found {len(users)}; {UNVALIDATED}"
         )
     if 0 < limit < len(users):
         users = np.sort(rng.choice(users, limit, replace=False))

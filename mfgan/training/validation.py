@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mfgan.config.stages import UNVALIDATED
 from mfgan.errors import MfganError, nearest
 from mfgan.evaluation.protocol import evaluate
 from mfgan.evaluation.scorers import GeneratorScorer
@@ -30,7 +31,7 @@ def validate_generator(context: StageContext, generator: Generator) -> dict[str,
     if not len(users):
         raise MfganError(
             f"{context.dataset.path}: some user must have a validation target for selection, "
-            "found none; set selection.enabled = false"
+            f"found none; {UNVALIDATED}"
         )
     if 0 < selection.users < len(users):
         rng = np.random.default_rng(derived_seed(context.config.seed, _USERS))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mfgan.config.stages import UNVALIDATED
 from mfgan.data.batch import JaggedBatch
 from mfgan.data.batching import TrainingBatches
 from mfgan.errors import MfganError
@@ -215,7 +216,7 @@ class PretrainDiscriminatorStage(TrainingStage):
         if not len(users):
             raise MfganError(
                 f"{dataset.path}: some user must have a validation target for selection that is "
-                "new to her, found none; set selection.enabled = false"
+                f"new to her, found none; {UNVALIDATED}"
             )
         count = self._judging.heldout_users
         if count < len(users):
