@@ -6,8 +6,8 @@ factor allows is ``log p_data - log p_generator`` up to a constant of the positi
 weights ``b_j`` say how far, and are fitted where neither model has learned.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -70,12 +70,14 @@ class Correction:
         top_k: How many of the generator's best items are judged.
         num_choices: Users whose choice among those the weights were fitted to.
         gain: Log-likelihood per choice over that of the generator alone.
+        fitted_to: SHA-256 of the file with each model's weights; empty where nobody knows.
     """
 
     factors: tuple[FactorCorrection, ...]
     top_k: int
     num_choices: int
     gain: float
+    fitted_to: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -106,6 +108,8 @@ class Correction:
         try:
             factors = tuple(FactorCorrection.from_dict(factor) for factor in document["factors"])
             rest = {name: value for name, value in document.items() if name != "factors"}
+            # Of a run from before it was noted there is none.
+            rest["fitted_to"] = dict(rest.get("fitted_to", {}))
             found = cls(factors=factors, **rest)
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise MfganError(f"{where}: must be a calibration, got {error}") from None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mfgan.models.discriminator import Discriminators
     from mfgan.models.generator import Generator
 
+MODELS = ("generator", "discriminators")
 _INIT_ID = 0
 
 
@@ -30,6 +31,7 @@ class StageContext:
         config: Settings of the whole run.
         device: Where models and batches live.
         models: The run's models by name, with the weights that the stages before handed on.
+        sources: The files that these weights are from.
         reporter: Where progress goes.
     """
 
@@ -37,6 +39,7 @@ class StageContext:
     config: RunConfig
     device: torch.device
     models: dict[str, nn.Module] = field(default_factory=dict)
+    sources: dict[str, Path] = field(default_factory=dict)
     reporter: Reporter = field(default_factory=lambda: SILENT)
 
     def generator(self) -> "Generator":
@@ -78,11 +81,16 @@ class StageContext:
 
     def load(self, directory: Path) -> None:
         """Give the run's models the weights that a checkpoint's folder has of them."""
-        for name, make in (("generator", self.generator), ("discriminators", self.discriminators)):
+        for name in MODELS:
             if (directory / f"{name}.safetensors").exists():
-                load_model(directory, name, make())
+                self.load_model(name, directory)
         for file in directory.glob("fold-*.safetensors"):
             load_model(directory, file.stem, self._fold_generator(file.stem))
+
+    def load_model(self, name: str, directory: Path) -> None:
+        """Give one of ``MODELS`` the weights that a checkpoint's folder has of it."""
+        load_model(directory, name, getattr(self, name)())
+        self.sources[name] = directory / f"{name}.safetensors"
 
     def fold_generators(self) -> "list[Generator]":
         """The generators of the cross-fit stage, fold by fold.

@@ -12,8 +12,8 @@ from mfgan.data.dataset import PreparedDataset
 from mfgan.device import find_device
 from mfgan.errors import MfganError
 from mfgan.files import exclusive
-from mfgan.training.checkpoint import Progress, load_model
-from mfgan.training.context import StageContext
+from mfgan.training.checkpoint import Progress
+from mfgan.training.context import MODELS, StageContext
 from mfgan.training.log import MetricsLog
 from mfgan.training.loop import run_training
 from mfgan.training.run import Run
@@ -94,7 +94,7 @@ def train(
         _prepare_process(config)
         context = StageContext(dataset, config, device, reporter=reporter)
         for name in stages:
-            if not opened.has_finished(name):
+            if opened.needs(name):
                 _hand_on(context, opened, name)
                 _run_stage(name, context, opened)
     return opened
@@ -149,18 +149,20 @@ def _prepare_process(config: RunConfig) -> None:
 def _hand_on(context: StageContext, run: Run, stage: str) -> None:
     """Give the models what the stages before ``stage`` left, ``--init`` the first of them."""
     context.models.clear()
-    if run.init is not None:
-        source = Run.open(run.init)
-        for model in ("generator", "discriminators"):
-            if path := source.weights(model):
-                load_model(path, model, getattr(context, model)())
-        if folds := source.fold_weights():
-            context.load(folds)
-    # Continued likelihood stands in the adversarial stage's place, not after it.
-    aside = "adversarial" if stage == CONTROL_STAGE else CONTROL_STAGE
-    for before in STAGE_NAMES[: STAGE_NAMES.index(stage)]:
-        if before != aside and (path := run.store(before).best_path()):
-            context.load(path)
+    context.sources.clear()
+    if stage == "calibrate":
+        _load_from(run, context)  # what the run is used with
+    else:
+        if run.init is not None:
+            source = Run.open(run.init)
+            _load_from(source, context)
+            if folds := source.fold_weights():
+                context.load(folds)
+        # Continued likelihood stands in the adversarial stage's place, not after it.
+        aside = "adversarial" if stage == CONTROL_STAGE else CONTROL_STAGE
+        for before in STAGE_NAMES[: STAGE_NAMES.index(stage)]:
+            if before != aside and (path := run.store(before).best_path()):
+                context.load(path)
     needed = [] if stage in ("pretrain-generator", "cross-fit") else ["generator"]
     needed += ["discriminators"] if stage in ("adversarial", "calibrate") else []
     for model in needed:
@@ -169,6 +171,12 @@ def _hand_on(context: StageContext, run: Run, stage: str) -> None:
                 f"{run.path}: stage {stage} must find a trained {model.rstrip('s')}, found none; "
                 "run the stages before it or pass --init"
             )
+
+
+def _load_from(run: Run, context: StageContext) -> None:
+    for model in MODELS:
+        if path := run.weights(model):
+            context.load_model(model, path)
 
 
 def _run_stage(name: str, context: StageContext, run: Run) -> None:

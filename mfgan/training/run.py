@@ -12,13 +12,13 @@ from mfgan.config import RunConfig, stored_config
 from mfgan.data.dataset import PreparedDataset
 from mfgan.errors import MfganError, nearest
 from mfgan.files import atomic_file, read_json, write_json
-from mfgan.models.correction import CALIBRATION_FILE, Correction
-from mfgan.models.discriminator import judge_names
+from mfgan.training.calibration import changed_since, read_calibration
 from mfgan.training.checkpoint import CheckpointStore, load_model
 from mfgan.training.context import StageContext
 from mfgan.training.stages import CONTROL_STAGE, STAGE_NAMES
 
 if TYPE_CHECKING:
+    from mfgan.models.correction import Correction
     from mfgan.models.discriminator import Discriminators
     from mfgan.models.generator import Generator
 
@@ -140,6 +140,13 @@ class Run:
         progress = self.store(stage).progress()
         return progress is not None and progress.finished
 
+    def needs(self, stage: str) -> bool:
+        """Whether a stage has not come to its end, or what it left is of weights no longer used."""
+        if not self.has_finished(stage):
+            return True
+        found = read_calibration(self) if stage == "calibrate" else None
+        return found is not None and bool(changed_since(self, found))
+
     @property
     def finished_stages(self) -> list[str]:
         """The stages that are done, in order."""
@@ -221,19 +228,22 @@ class Run:
         self._load("discriminators", model, stage)
         return model
 
-    def correction(self) -> Correction | None:
+    def correction(self) -> "Correction | None":
         """What the calibrate stage found; None where it has not run or selection is off.
 
         It is of the weights that ``generator()`` and ``discriminators()`` give without a stage.
 
         Raises:
-            MfganError: The file is not what the stage wrote.
+            MfganError: The file is not what the stage wrote, or it was fitted to other weights.
         """
-        path = self.stage_directory("calibrate") / CALIBRATION_FILE
-        if not self.has_finished("calibrate") or not path.exists():
-            return None
-        names = judge_names(self.config.discriminator, self.dataset.factor_names)
-        return Correction.from_dict(read_json(path), names, str(path))
+        found = read_calibration(self)
+        if found is not None and (changed := changed_since(self, found)):
+            raise MfganError(
+                f"{self.path}: the calibration must be of the weights that the run is used with, "
+                f"got one that was fitted to another {' and other '.join(changed)}; run "
+                "`mfgan train --stage calibrate --resume`"
+            )
+        return found
 
     def _context(self) -> StageContext:
         return StageContext(self.dataset, self.config, torch.device("cpu"))

@@ -14,6 +14,7 @@ from mfgan.config import load_config
 from mfgan.data.batch import JaggedBatch
 from mfgan.errors import MfganError
 from mfgan.evaluation.scorers import CorrectedScorer, GeneratorScorer
+from mfgan.files import sha256_of
 from mfgan.models.chance import ChanceCurve
 from mfgan.models.correction import Correction, FactorCorrection, corrected
 from mfgan.recommend import Recommender
@@ -29,6 +30,7 @@ SMALL = (
     "sample.exclude_target=false",
     "calibrate.top_k=10",
 )
+STARTED = "pretrain-generator"
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +91,43 @@ def test_it_is_of_the_weights_that_the_run_serves(run, dataset):
         torch.testing.assert_close(features[row][there], expected[there])
         row += 1
     assert row == len(chosen)
+
+
+@pytest.mark.parametrize("first", ["continue-mle", "pretrain-discriminator"])
+def test_it_is_of_the_weights_that_the_run_has_or_made_again(run, dataset, tmp_path, first):
+    config = load_config(overrides=[*SMALL, "adversarial.generator_optimizer.learning_rate=0.01"])
+    path = tmp_path / "run"
+
+    def go_on(stage):
+        return train(dataset, path, config, stage=stage, resume=True)
+
+    train(dataset, path, config, stage="pretrain-generator")
+    for stage in ("sample", "pretrain-discriminator", first, "calibrate"):
+        begun = go_on(stage)
+    before = begun.correction()
+    file = begun.weights("generator") / "generator.safetensors"
+    assert file.parent.parent.name == ("continue-mle" if first == "continue-mle" else STARTED)
+    assert before.fitted_to["generator"] == sha256_of(file)
+    assert not begun.needs("calibrate")
+    changed = go_on("adversarial")
+    assert sha256_of(changed.weights("generator") / file.name) != before.fitted_to["generator"]
+    with pytest.raises(MfganError, match=r"fitted to another generator( and other disc\w+)?; run"):
+        changed.correction()
+    after = go_on("calibrate").correction()
+    assert after.fitted_to != before.fitted_to
+    assert after.factors != before.factors
+
+
+def test_a_calibration_that_does_not_say_of_what_it_is_still_counts(run):
+    path = run.stage_directory("calibrate") / "calibration.json"
+    text = path.read_text()
+    document = json.loads(text)
+    assert set(document.pop("fitted_to")) == {"generator", "discriminators"}
+    try:
+        path.write_text(json.dumps(document))
+        assert Run.open(run.path).correction().fitted_to == {}
+    finally:
+        path.write_text(text)
 
 
 def test_without_selection_validation_is_not_looked_at(dataset, tmp_path):
@@ -183,6 +222,7 @@ def test_recommending_with_discriminators_needs_a_calibrated_run(run, dataset, t
     [
         (lambda d: d.pop("top_k"), "must be a calibration"),
         (lambda d: d["factors"].reverse(), "factors must be"),
+        (lambda d: d.update(fitted_to=7), "must be a calibration"),
         (lambda d: d["factors"][0].pop("chance"), "must be a calibration"),
         (lambda d: d["factors"][0]["chance"]["logits"].reverse(), "logits of a chance must ascend"),
         (lambda d: d["factors"][0]["chance"].update(log_odds=["low"]), "must be a calibration"),

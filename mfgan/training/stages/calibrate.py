@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfgan.files import write_json
+from mfgan.files import sha256_of, write_json
 from mfgan.models.correction import CALIBRATION_FILE, Correction, FactorCorrection
 from mfgan.models.discriminator import Discriminators
 from mfgan.models.frozen_judges import FrozenJudges
@@ -60,7 +60,8 @@ class CalibrateStage(OneShotStage):
             for place, name in enumerate(names)
         ]
         gain = fit.log_likelihood - alone.log_likelihood
-        found = Correction(tuple(factors), settings.top_k, len(chosen), gain)
+        fitted_to = {name: sha256_of(path) for name, path in context.sources.items()}
+        found = Correction(tuple(factors), settings.top_k, len(chosen), gain, fitted_to)
         directory.mkdir(parents=True, exist_ok=True)
         write_json(directory / CALIBRATION_FILE, found.to_dict())
 
