@@ -17,6 +17,7 @@ from mfgan.data.columns import (
     TIMESTAMP,
     USER_ID,
 )
+from mfgan.data.readers.cells import timestamps
 from mfgan.errors import MfganError
 
 SPLITS = ("train", "validation", "test")
@@ -108,6 +109,25 @@ def integers(frame: pl.DataFrame, names: list[str], where: str) -> pl.DataFrame:
             )
         frame = frame.with_columns(cast.alias(name))
     return frame
+
+
+def times(frame: pl.DataFrame, where: str) -> pl.DataFrame:
+    """Turn timestamps, where there are any, into milliseconds.
+
+    Raises:
+        MfganError: A value is no time; the message names its row.
+    """
+    if TIMESTAMP not in frame.columns:
+        return frame
+    found = timestamps(frame[TIMESTAMP])
+    bad = frame.filter(found.is_null() & frame[TIMESTAMP].is_not_null())
+    if bad.height:
+        got = bad[TIMESTAMP][0]
+        raise MfganError(
+            f"{where}: row {bad[ROW][0]:,}: {TIMESTAMP} must be a number or an ISO date, "
+            f"got {got!r}"
+        )
+    return frame.with_columns(found)
 
 
 def check(raw: RawDisplays, *, clicks: str, drop_bad: bool) -> tuple[pl.DataFrame, dict[str, int]]:

@@ -25,6 +25,7 @@ from mfgan.data.displays.raw import (
     read_delimited,
     rename,
     source_entry,
+    times,
 )
 from mfgan.errors import MfganError, nearest
 
@@ -188,7 +189,7 @@ def read_table(request: DisplayRequest) -> RawDisplays:
     for name in request.columns:
         if name not in known:
             raise MfganError(
-                f"prepare: --column must be one of {', '.join(known)}, got {name!r}"
+                f"prepare: --columns must name one of {', '.join(known)}, got {name!r}"
                 f"{nearest(name, list(known))}"
             )
     names = {
@@ -199,8 +200,8 @@ def read_table(request: DisplayRequest) -> RawDisplays:
     frame = rename(frame, names, path.name)
     if USER_ID not in frame.columns:
         frame = frame.with_columns(pl.col(DISPLAY_ID).alias(USER_ID))
-    whole = [name for name in (CLICK, TIMESTAMP, ORDER, POSITION, SPLIT) if name in frame.columns]
-    frame = integers(frame, whole, path.name)
+    whole = [name for name in (CLICK, ORDER, POSITION, SPLIT) if name in frame.columns]
+    frame = times(integers(frame, whole, path.name), path.name)
     if PROPENSITY in frame.columns:
         frame = frame.with_columns(pl.col(PROPENSITY).cast(pl.Float64, strict=False))
     return RawDisplays(frame, path.name, [source_entry(path)])

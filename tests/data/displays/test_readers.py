@@ -143,6 +143,21 @@ def test_a_table_of_other_names(tmp_path):
     assert data.clicks.tolist() == [0, -1]
 
 
+@pytest.mark.parametrize("times", [["30", "10"], ["2020-01-02", "2020-01-01 10:00"]])
+def test_a_table_is_ordered_by_its_times(tmp_path, times):
+    lines = ["user_id,display_id,item_id,click,timestamp"]
+    for display, time in enumerate(times):
+        lines += [f"u,{display},{item},{int(item == display)},{time}" for item in (0, 1, 2)]
+    (tmp_path / "log.csv").write_text("\n".join(lines) + "\n")
+    data = prepare_displays(tmp_path / "log.csv", tmp_path / "out", format="displays-table")
+    assert data.clicks.tolist() == [1, 0]
+    assert np.diff(data.timestamps).tolist() == ([20_000] if times[0] == "30" else [14 * 3_600_000])
+    (tmp_path / "log.csv").write_text("\n".join([*lines, "u,9,0,0,soon"]))
+    with pytest.raises(MfganError, match="row 8: timestamp must be a number or an ISO date, got"):
+        prepare_displays(tmp_path / "log.csv", tmp_path / "bad", format="displays-table")
+    assert not (tmp_path / "bad").exists()
+
+
 def test_retailrocket_displays_follow_their_rule(tmp_path):
     source = real_data("retailrocket/sample_retailrocket.csv")
     make = [
