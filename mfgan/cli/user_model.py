@@ -215,8 +215,11 @@ def _cells(found: Any) -> dict[str, Any]:
     }
 
 
-def _interval(value: float, bounds: Any) -> str:
-    return f"{value:.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}]"
+def with_interval(value: float, bounds: Any) -> str:
+    """A figure, and its bounds behind it where it has any."""
+    shown = f"{value:.3f}"
+    # Of one seed there is none.
+    return f"{shown} [{bounds[0]:.3f}, {bounds[1]:.3f}]" if isfinite(bounds[0]) else shown
 
 
 def _show(document: Any, reporter: Any, as_json: bool, rows: Any) -> None:
@@ -226,7 +229,10 @@ def _show(document: Any, reporter: Any, as_json: bool, rows: Any) -> None:
     table = [
         [
             name,
-            *(_interval(cells[name]["value"], cells[name]["interval"]) for cells in rows.values()),
+            *(
+                with_interval(cells[name]["value"], cells[name]["interval"])
+                for cells in rows.values()
+            ),
         ]
         for name in next(iter(rows.values()))
     ]
@@ -239,7 +245,7 @@ def _show_fidelity(found: Any, reporter: Any) -> None:
             [
                 cell["slice"],
                 f"{cell['rows']:,}",
-                _interval(cell["real"], cell["interval"]),
+                with_interval(cell["real"], cell["interval"]),
                 f"{cell['simulated']:.3f}",
             ]
             for cell in cells
@@ -257,12 +263,13 @@ def _show_comparison(found: Any, reporter: Any) -> None:
         ]
         for model, parts in summary["models"].items():
             cells = [
-                _interval(parts["test"][m]["mean"], parts["test"][m]["interval"]) for m in metrics
+                with_interval(parts["test"][m]["mean"], parts["test"][m]["interval"])
+                for m in metrics
             ]
             rows.append([model, *cells])
         title = f"{name}, test; 95 % intervals over {len(found['seeds'])} seeds"
         reporter.table(title, ["", *metrics], rows)
         reporter.note(f"Chosen on validation: {summary['chosen on validation by P@1']}")
         for claim in found["conclusions"][name]:
-            said = _interval(claim["difference"], claim["interval"])
+            said = with_interval(claim["difference"], claim["interval"])
             reporter.note(f"{claim['claim']}: {claim['verdict']} ({claim['metric']} {said})")

@@ -1,6 +1,6 @@
 """Relations: how well one item goes with another, counted from the training parts of a log."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,6 +10,8 @@ import torch
 from numba import njit
 
 from mfgan.data.dataset import PreparedDataset
+from mfgan.data.grouping import bounds_of
+from mfgan.data.packing import gather_slices
 from mfgan.errors import MfganError
 from mfgan.names import MOST_SIMILAR, SIMILARITY
 
@@ -150,11 +152,12 @@ def _by_rows(
 def _training_parts(
     dataset: PreparedDataset, users: npt.NDArray[np.int64] | None
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    chosen: Sequence[int] = range(dataset.num_users) if users is None else users.tolist()
-    parts = [dataset.train_history(user) for user in chosen]
-    lengths = [len(part) for part in parts]
-    items = np.concatenate([np.zeros(0, np.int32), *parts])
-    return items, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+    """Training parts end to end, ``(num_interactions,)``, and ``(num_users + 1,)`` their bounds."""
+    users = np.arange(dataset.num_users) if users is None else users
+    offsets = bounds_of(dataset.train_end[users])
+    items = np.empty(offsets[-1], np.int32)
+    gather_slices(dataset.items, dataset.offsets[users], offsets, items)
+    return items, offsets
 
 
 @njit(cache=True, nogil=True)

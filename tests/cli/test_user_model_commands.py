@@ -4,6 +4,8 @@ import pytest
 from made_displays import lines_of, made_events, write_authors
 
 from mfgan.cli import main
+from mfgan.cli.user_model import with_interval
+from mfgan.evaluation.seeds import over_seeds
 
 SHORT = ["--set", "shannon.iterations=6", "--set", "validate_every=3", "--threads", "1", "--quiet"]
 
@@ -104,3 +106,8 @@ def test_a_bad_log_gets_one_line_that_names_the_row(tmp_path, capsys, bad, messa
     )
     assert code == 0
     assert sum(json.loads(said)["rules"]["left_out"].values()) == 1
+
+
+def test_one_seed_has_no_interval():
+    assert with_interval(0.25, over_seeds([0.25])[1]) == "0.250"
+    assert with_interval(2.0, over_seeds([1.0, 2.0, 3.0])[1]) == "2.000 [-0.484, 4.484]"
