@@ -92,6 +92,14 @@ def test_threads_are_those_asked_for(run, capsys, tmp_path, monkeypatch, words):
     assert call(capsys, command, run.path, *others, "--threads", 0)[0] == 2
 
 
+@pytest.mark.parametrize("command", ["eval", "recommend", "explain", "report"])
+def test_a_device_that_is_not_there_gets_one_line(run, capsys, command):
+    code, out, err = call(capsys, command, run.path, "--device", "cuda:99")
+    assert (code, out) == (2, "")
+    assert err.startswith("mfgan: device must be one torch has, got 'cuda:99': ")
+    assert err.count("\n") == 1
+
+
 def test_recommend_for_a_session_with_reasons(run, capsys):
     arguments = ("recommend", run.path, "--session", "i0001, ?? ,i0003", "--explain", "-k", 2)
     code, out, err = call(capsys, *arguments, "--json")
