@@ -57,8 +57,9 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         sys.exit(cli.main(args=arguments, prog_name="mfgan", standalone_mode=False) or 0)
-    except click.UsageError as error:
-        _fail(error.ctx.command_path if error.ctx else "mfgan", error.format_message())
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        _fail(context.command_path if context else "mfgan", error.format_message())
     except BrokenPipeError:
         # Whoever read the output has gone; what is left of it must not fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
