@@ -78,7 +78,7 @@ def _ablation(title: str, run: str, *settings: str) -> Row:
     return replace(_tuned(title, run), settings=settings, against=ABLATED)
 
 
-def _published(title: str, run: str, *settings: str, against: str = "control") -> Row:
+def _published(title: str, run: str, *settings: str, against: str) -> Row:
     start, settings = "generator-published", (*COMMON, *settings)
     return Row(title, run, _JUDGED, "adversarial", start, "paper", settings, against)
 
@@ -106,7 +106,7 @@ ROWS = {
         preset="paper",
         settings=COMMON,
     ),
-    "paper": _published("MFGAN as published", "paper"),
+    "paper": _published("MFGAN as published", "paper", against=STOPPED_CONTROL),
     STOPPED_CONTROL: _published_control(
         "control: likelihood instead of the turns, stopped alike", STOPPED_CONTROL, _STOPPED
     ),
