@@ -104,10 +104,10 @@ def _typed(frame: pl.DataFrame, *, has_numbers: bool) -> pl.DataFrame:
     for values in frame:
         if values.name == ITEM_ID or values.dtype != pl.String:
             continue
-        for read in (iso_times,) if has_numbers else (_whole, _decimal, iso_times):
+        for read in (_date,) if has_numbers else (_whole, _decimal, _date):
             found = read(values)
             if found.null_count() == values.null_count() < len(values):
-                changed.append(found.cast(MILLISECOND) if read is iso_times else found)
+                changed.append(found)
                 break
     return frame.with_columns(changed)
 
@@ -118,6 +118,10 @@ def _whole(values: pl.Series) -> pl.Series:
 
 def _decimal(values: pl.Series) -> pl.Series:
     return values.cast(pl.Float64, strict=False)
+
+
+def _date(values: pl.Series) -> pl.Series:
+    return iso_times(values).cast(MILLISECOND)
 
 
 def _ruled(frame: pl.DataFrame, name: str, sources: list[SourceFile]) -> Items:

@@ -61,6 +61,10 @@ def test_damage_is_noticed(tmp_path):
     np.save(path, clicks)
     with pytest.raises(MfganError, match="clicks must lie within their displays"):
         DisplayDataset.open(data.path)
+    manifest = data.path / "manifest.json"
+    manifest.write_text(json.dumps(data.manifest | {"num_rows": None}))
+    with pytest.raises(MfganError, match="num_rows of the manifest must be 1 or more, got None"):
+        DisplayDataset.open(data.path)
 
 
 def test_a_feature_table_becomes_a_dense_factor(tmp_path):
