@@ -14,10 +14,16 @@ inline Isa isa() {
     const char* wanted = std::getenv("MFGAN_ISA");
     if (wanted && std::strcmp(wanted, "base") == 0) return Isa::kBase;
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+    // By features: GCC knows the levels' names from version 12 on.
     __builtin_cpu_init();
+    const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+    const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                    __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                    __builtin_cpu_supports("avx512vl");
     const bool v3_wanted = wanted && std::strcmp(wanted, "v3") == 0;
-    if (!v3_wanted && __builtin_cpu_supports("x86-64-v4")) return Isa::kV4;
-    if (__builtin_cpu_supports("x86-64-v3")) return Isa::kV3;
+    if (!v3_wanted && v4) return Isa::kV4;
+    if (v3) return Isa::kV3;
 #endif
     return Isa::kBase;
   }();
