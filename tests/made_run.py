@@ -36,7 +36,9 @@ def finished_run(path, dataset, *, stages=ALL_STAGES, seed=0, config=CONFIG):
                 dataset,
             )
         if stage in ("pretrain-discriminator", "adversarial"):
-            judges = Discriminators(config.discriminator, factors, seed=10 * seed + place)
+            longest = min(config.discriminator.max_history, config.generator.max_len)
+            own = config.discriminator.model_copy(update={"max_history": longest})
+            judges = Discriminators(own, factors, seed=10 * seed + place)
             judges.head_weight.data.mul_(50)  # otherwise every judgement is near a coin's toss
             models["discriminators"] = judges
         _save(run, stage, models)
@@ -72,7 +74,7 @@ def calibrated(run, chance=AS_IT_IS, weights=WEIGHTS):
 def _save(run, stage, models):
     store, best = run.store(stage), Best(step=3, epoch=1, value=0.5)
     store.save_best(best, {name: model.state_dict() for name, model in models.items()})
-    store.save(Progress(step=3, epoch=3, best=best, finished=True), {}, {})
+    store.save(Progress(step=3, epoch=3, best=best, finished=True), models, {})
 
 
 def _log(run, stage):

@@ -115,3 +115,21 @@ def test_the_way_out_of_a_log_without_validation_is_whole():
     config = load_config(overrides=overrides)
     assert not config.selection.enabled
     assert config.generator.relations
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["cross_fit.folds=1"], "folds must be 0 or at least 2, got 1"),
+        (["generator.factors=['genre', 'genre']"], "must be named once, got genre, genre"),
+        (["discriminator.factors=['genre', 'genre']"], "must be named once, got genre, genre"),
+        (
+            ["generator.normalize=true", "pretrain_generator.sparse_items=true",
+             "generator.factors=[]", "pretrain_generator.loss=bce"],
+            "sparse_items must be false with generator.normalize",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_together_is_refused(settings, said):
+    with pytest.raises(MfganError, match=said):
+        load_config("paper", overrides=settings)

@@ -69,6 +69,18 @@ def test_judges_have_their_part_where_they_rank(run):
     assert not np.allclose(found.score_parts.values[:, genre], told)
 
 
+def test_judges_look_back_no_further_than_a_session(tmp_path):
+    generator = GENERATOR.model_copy(update={"max_len": 4})
+    judges = CONFIG.discriminator.model_copy(update={"max_history": 10})
+    config = CONFIG.model_copy(update={"generator": generator, "discriminator": judges})
+    dataset = made_dataset(tmp_path, min_len=12)
+    run = calibrated(finished_run(tmp_path / "run", dataset, config=config))
+    explainer = Explainer(run, with_discriminators=True)
+    found = explainer.explain(user="u0003", k=6)
+    parts = found.score_parts.values
+    np.testing.assert_allclose(parts.sum(1), leads(explainer, found), atol=1e-4)
+
+
 def test_parts_of_one_name_are_added():
     values = np.array([[1.0, 2.0], [0.5, -1.0]], np.float32)
     both = ScoreParts(("a", "b"), values).plus(("c", "b"), values)

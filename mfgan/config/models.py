@@ -21,9 +21,12 @@ class Section(BaseModel):
 
 
 def _names_or_all(value: object) -> object:
-    names = isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
-    if not names and value != "all":
+    if value == "all":
+        return value
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"must be a list of names or all, got {value!r}")
+    if len(set(value)) < len(value):
+        raise ValueError(f"must be named once, got {', '.join(value)}")
     return value
 
 
@@ -34,8 +37,6 @@ def _are_relations(names: NamesOrAll) -> NamesOrAll:
     unknown = () if names == "all" else [name for name in names if name not in RELATIONS]
     if unknown:
         raise ValueError(f"must be of {', '.join(RELATIONS)}, got {unknown[0]!r}")
-    if names != "all" and len(set(names)) < len(names):
-        raise ValueError(f"must be named once, got {', '.join(names)}")
     return names
 
 
@@ -136,7 +137,9 @@ class DiscriminatorConfig(Section):
         "which keeps its embedding, its distances and its read-out",
     )
     max_history: int = Field(
-        default=50, ge=1, description="history tokens that a judgement looks back on"
+        default=50,
+        ge=1,
+        description="history tokens that a judgement looks back on, at most generator.max_len",
     )
     combination: Literal["softmax", "learned"] = Field(
         default="softmax",

@@ -65,6 +65,10 @@ class RunConfig(Section):
                 "pretrain_generator.sparse_items must be false with generator.factors, got true; "
                 "generator.factors=[] leaves them out"
             )
+        if self.generator.normalize and self.pretrain_generator.sparse_items is True:
+            raise ValueError(
+                "pretrain_generator.sparse_items must be false with generator.normalize, got true"
+            )
         return self
 
     @model_validator(mode="after")

@@ -82,6 +82,12 @@ class CrossFitConfig(Section):
         default=0, ge=0, description="parts of the users; each has such a generator; 0: none"
     )
 
+    @model_validator(mode="after")
+    def _leaves_somebody_out(self) -> "CrossFitConfig":
+        if self.folds == 1:
+            raise ValueError("folds must be 0 or at least 2, got 1")
+        return self
+
 
 class SampleConfig(Section):
     """How the generator's candidates are drawn for the discriminators."""

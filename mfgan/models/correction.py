@@ -6,6 +6,7 @@ factor allows is ``log p_data - log p_generator`` up to a constant of the positi
 weights ``b_j`` say how far, and are fitted where neither model has learned.
 """
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,9 @@ class FactorCorrection:
         chance = ChanceCurve(
             **{name: tuple(map(float, values)) for name, values in document["chance"].items()}
         )
-        return cls(**{**document, "chance": chance})
+        numbers = ("weight", "error", "calibration", "raw_calibration")
+        found = {name: float(document[name]) for name in numbers}
+        return cls(**{**document, **found, "chance": chance})
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,8 @@ class Correction:
             # Of a run from before it was noted there is none.
             rest["fitted_to"] = dict(rest.get("fitted_to", {}))
             found = cls(factors=factors, **rest)
+            if operator.index(found.top_k) < 1:
+                raise ValueError(f"top_k {found.top_k}")
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise MfganError(f"{where}: must be a calibration, got {error}") from None
         if [factor.name for factor in found.factors] != list(names):

@@ -178,8 +178,7 @@ def generator_stages(run: Run) -> list[str]:
 
 
 def _trains(run: Run, stage: str) -> bool:
-    path = run.store(stage).best_path()
-    return path is not None and (path / "generator.safetensors").exists()
+    return run.store(stage).weights_of("generator") is not None
 
 
 def _headline(run: Run, names: list[str]) -> str:

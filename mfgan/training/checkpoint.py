@@ -6,6 +6,7 @@ that names it, and an old best one goes only after that, so that a process kille
 leaves a step folder whose best one is there.
 """
 
+import operator
 import re
 import shutil
 from collections.abc import Mapping
@@ -62,9 +63,18 @@ class Progress:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Progress":
-        """The inverse of ``dataclasses.asdict``."""
+        """The inverse of ``dataclasses.asdict``.
+
+        Raises:
+            KeyError, TypeError: It is something else.
+        """
         best = value["best"]
-        return cls(**{**value, "best": None if best is None else Best(**best)})
+        found = cls(**{**value, "best": None if best is None else Best(**best)})
+        for name in ("step", "epoch", "batch", "stale"):
+            operator.index(getattr(found, name))
+        if found.best is not None:
+            operator.index(found.best.step)
+        return found
 
 
 class CheckpointStore:
@@ -159,11 +169,24 @@ class CheckpointStore:
             return None
         return self._path("best", progress.best.step)
 
+    def weights_of(self, model: str) -> Path | None:
+        """The folder of a model's weights that a finished stage hands on; none where it has none.
+
+        Raises:
+            MfganError: The stage has trained it, and the weights are no longer there.
+        """
+        path, file = self.best_path(), f"{model}.safetensors"
+        if path is None or (path / file).exists():
+            return path
+        if (self._numbered("step")[-1] / file).exists():
+            raise MfganError(f"{path / file}: must exist, found nothing")
+        return None
+
     def _read_state(self, path: Path) -> Progress:
         state = read_json(path / _STATE)
         try:
-            found, progress = state["fingerprint"], Progress.from_json(state["progress"])
-        except (KeyError, TypeError) as error:
+            found, progress = str(state["fingerprint"]), Progress.from_json(state["progress"])
+        except (KeyError, TypeError, ValueError) as error:
             raise MfganError(f"{path / _STATE}: must be a checkpoint's state, {error}") from None
         if found != self.fingerprint:
             raise MfganError(

@@ -32,6 +32,8 @@ class StageContext:
         device: Where models and batches live.
         models: The run's models by name, with the weights that the stages before handed on.
         sources: The files that these weights are from.
+        folds_seed: What parted the users into the folds whose generators are among the models:
+            the seed of the run that trained those.
         reporter: Where progress goes.
     """
 
@@ -40,6 +42,7 @@ class StageContext:
     device: torch.device
     models: dict[str, nn.Module] = field(default_factory=dict)
     sources: dict[str, Path] = field(default_factory=dict)
+    folds_seed: int | None = None
     reporter: Reporter = field(default_factory=lambda: SILENT)
 
     def generator(self) -> "Generator":
@@ -69,8 +72,13 @@ class StageContext:
             factors = [self.dataset.factor(name) for name in self.dataset.factor_names]
             seed = self.init_seed("discriminators")
             config = self.config.discriminator
-            reach = min(config.relation_history, self.config.generator.max_len)
-            config = config.model_copy(update={"relation_history": reach})
+            # Behind what a session holds nothing is learned, so nothing there is looked at.
+            longest = self.config.generator.max_len
+            reaches = {
+                name: min(getattr(config, name), longest)
+                for name in ("max_history", "relation_history")
+            }
+            config = config.model_copy(update=reaches)
             made = Discriminators(config, factors, seed=seed)
             self.models["discriminators"] = made.to(self.device)
         discriminators = self.models["discriminators"]
@@ -84,8 +92,17 @@ class StageContext:
         for name in MODELS:
             if (directory / f"{name}.safetensors").exists():
                 self.load_model(name, directory)
+
+    def load_folds(self, directory: Path, *, seed: int) -> None:
+        """Give the cross-fit's generators the weights that a checkpoint's folder has of them.
+
+        Args:
+            directory: The folder.
+            seed: Of the run that parted the users into these folds.
+        """
         for file in directory.glob("fold-*.safetensors"):
             load_model(directory, file.stem, self._fold_generator(file.stem))
+            self.folds_seed = seed
 
     def load_model(self, name: str, directory: Path) -> None:
         """Give one of ``MODELS`` the weights that a checkpoint's folder has of it."""

@@ -12,13 +12,14 @@ from mfgan.data.dataset import PreparedDataset
 from mfgan.device import find_device
 from mfgan.errors import MfganError
 from mfgan.files import exclusive
-from mfgan.training.checkpoint import Progress
+from mfgan.training.checkpoint import CheckpointStore, Progress
 from mfgan.training.context import MODELS, StageContext
 from mfgan.training.log import MetricsLog
 from mfgan.training.loop import run_training
 from mfgan.training.run import Run
 from mfgan.training.stage import OneShotStage, TrainingStage
 from mfgan.training.stages import CONTROL_STAGE, STAGE_NAMES, stage_class, stages_of
+from mfgan.training.start import load_start, take_start
 
 # mallopt's names in malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -91,6 +92,7 @@ def train(
     stages, device = stages_of(stage, config), find_device(config.device)
     with exclusive(path):
         opened = _claim(path, dataset, config, stages, init, resume)
+        take_start(opened)
         _prepare_process(config)
         context = StageContext(dataset, config, device, reporter=reporter)
         for name in stages:
@@ -153,16 +155,13 @@ def _hand_on(context: StageContext, run: Run, stage: str) -> None:
     if stage == "calibrate":
         _load_from(run, context)  # what the run is used with
     else:
-        if run.init is not None:
-            source = Run.open(run.init)
-            _load_from(source, context)
-            if folds := source.fold_weights():
-                context.load(folds)
+        if run.start is not None:
+            load_start(run.start, context)
         # Continued likelihood stands in the adversarial stage's place, not after it.
         aside = "adversarial" if stage == CONTROL_STAGE else CONTROL_STAGE
         for before in STAGE_NAMES[: STAGE_NAMES.index(stage)]:
-            if before != aside and (path := run.store(before).best_path()):
-                context.load(path)
+            if before != aside:
+                _load_stage(run.store(before), context)
     needed = [] if stage in ("pretrain-generator", "cross-fit") else ["generator"]
     needed += ["discriminators"] if stage in ("adversarial", "calibrate") else []
     for model in needed:
@@ -177,6 +176,14 @@ def _load_from(run: Run, context: StageContext) -> None:
     for model in MODELS:
         if path := run.weights(model):
             context.load_model(model, path)
+
+
+def _load_stage(store: CheckpointStore, context: StageContext) -> None:
+    for model in MODELS:
+        if path := store.weights_of(model):
+            context.load_model(model, path)
+    if path := store.best_path():
+        context.load_folds(path, seed=context.config.seed)
 
 
 def _run_stage(name: str, context: StageContext, run: Run) -> None:

@@ -16,6 +16,7 @@ from mfgan.training.calibration import changed_since, read_calibration
 from mfgan.training.checkpoint import CheckpointStore, load_model
 from mfgan.training.context import StageContext
 from mfgan.training.stages import CONTROL_STAGE, STAGE_NAMES
+from mfgan.training.start import START
 
 if TYPE_CHECKING:
     from mfgan.models.correction import Correction
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     from mfgan.models.generator import Generator
 
 _SCHEMA_VERSION = 1
+_HEADER: dict[str, type | tuple[type, ...]] = {
+    "dataset": str,
+    "fingerprint": str,
+    "init": (str, type(None)),
+}
 _RUN, _CONFIG, _METRICS, _CHECKPOINTS = "run.json", "config.toml", "metrics.jsonl", "checkpoints"
 
 
@@ -33,6 +39,8 @@ class Run:
         path: The directory.
         config: The settings it was made with.
         fingerprint: That of its data set.
+        init: The run whose weights it was begun from, which are copied into it; none where it was
+            begun anew.
 
     Example:
         >>> run = Run.open("runs/ml-1m")
@@ -64,6 +72,9 @@ class Run:
                 f"{path}: schema_version must be at most {_SCHEMA_VERSION}, got {version}: a newer "
                 "mfgan wrote it; upgrade mfgan"
             )
+        for name, kinds in _HEADER.items():
+            if not isinstance(header.get(name), kinds):
+                raise MfganError(f"{path / _RUN}: {name} must be text, got {header.get(name)!r}")
         return cls(path, stored_config(path / _CONFIG), header)
 
     @classmethod
@@ -161,7 +172,7 @@ class Run:
     def weights(self, model: str, stage: str | None = None) -> Path | None:
         """The folder of the last finished stage's weights of a model.
 
-        A model that no stage of this run has trained is that of the run it was begun from.
+        A model that no stage of this run has trained is the one it was begun from.
 
         Args:
             model: ``generator`` or ``discriminators``.
@@ -169,7 +180,7 @@ class Run:
                 where it is asked for, and where no adversarial stage has finished.
 
         Raises:
-            MfganError: There is no such stage, or it is not finished.
+            MfganError: There is no such stage, it is not finished, or its weights are gone.
         """
         stages = self.finished_stages
         if stage is not None:
@@ -182,25 +193,28 @@ class Run:
         if "adversarial" in stages and stage != CONTROL_STAGE:
             stages = [name for name in stages if name != CONTROL_STAGE]
         for name in reversed(stages):
-            path = self.store(name).best_path()
-            if path is not None and (path / f"{model}.safetensors").exists():
+            if (path := self.store(name).weights_of(model)) is not None:
                 return path
-        # Not trained here: what the run was begun from serves, as long as that is there.
-        before = self._before()
-        return None if before is None else before.weights(model)
+        if self.start is not None and (self.start / f"{model}.safetensors").exists():
+            return self.start
+        return None
 
-    def fold_weights(self) -> Path | None:
-        """The folder of the cross-fit's generators, of this run or of what it was begun from."""
-        if (path := self.store("cross-fit").best_path()) is not None:
-            return path
-        before = self._before()
-        return None if before is None else before.fold_weights()
+    @property
+    def start(self) -> Path | None:
+        """The folder of the weights that the run was begun from; none where it was not.
 
-    def _before(self) -> "Run | None":
-        """The run whose weights this one started from, as long as that is there."""
-        if self.init is None or not (Path(self.init) / "run.json").exists():
+        Raises:
+            MfganError: It was, and they are not there.
+        """
+        if self.init is None:
             return None
-        return Run.open(self.init)
+        folder = self.stage_directory(START)
+        if not folder.is_dir():
+            raise MfganError(
+                f"{folder}: must hold the weights that the run was begun from, found nothing; "
+                "begin it anew with --init"
+            )
+        return folder
 
     def generator(self, stage: str | None = None) -> "Generator":
         """The trained generator, on the CPU.

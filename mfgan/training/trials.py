@@ -1,6 +1,6 @@
 """Real next items against candidates of the generator: what is judged."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -122,7 +122,7 @@ def heldout_trials(
     *,
     users: np.ndarray,
     batch_size: int,
-    rng: Draws,
+    draws: Callable[[int], Draws],
 ) -> Iterator[Trials]:
     """Trials on validation items, which neither model has learned from.
 
@@ -132,7 +132,7 @@ def heldout_trials(
         settings: How many candidates, and which.
         users: ``(n,)`` user_idx with a validation target.
         batch_size: Users at once.
-        rng: Draws the candidates.
+        draws: Where the candidates of a batch come from, by its number.
 
     Yields:
         One position a user: the end of the history before the validation item.
@@ -142,10 +142,9 @@ def heldout_trials(
     device = generator.item_embedding.device
     done = 0
     max_len = generator.config.max_len
-    for packed in history_batches(
-        dataset, users, "validation", max_len=max_len, batch_size=batch_size
-    ):
+    batches = history_batches(dataset, users, "validation", max_len=max_len, batch_size=batch_size)
+    for number, packed in enumerate(batches):
         batch = packed.to(device)
         real = targets[done : done + batch.num_sessions].to(device)
         done += batch.num_sessions
-        yield trials_at(generator, batch, batch.last_tokens(), real, settings, rng)
+        yield trials_at(generator, batch, batch.last_tokens(), real, settings, draws(number))

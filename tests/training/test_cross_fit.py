@@ -39,7 +39,7 @@ def users_of(stage, epoch):
 
 def test_every_fold_is_left_out_once(dataset):
     context = context_of(dataset)
-    folds = fold_of_users(context)
+    folds = fold_of_users(context, context.config.seed)
     assert np.bincount(folds).max() - np.bincount(folds).min() <= 1
     stage = CrossFitStage(context)
     assert stage.num_epochs == 6
@@ -71,9 +71,9 @@ def test_candidates_are_of_the_generator_that_has_not_seen_the_user(dataset, tmp
     config = load_config(overrides=SMALL)
     run = train(dataset, tmp_path / "run", config)
     assert run.finished_stages[:2] == ["pretrain-generator", "cross-fit"]
-    folds = fold_of_users(context_of(dataset))
+    folds = fold_of_users(context_of(dataset), run.config.seed)
     context = context_of(dataset)
-    context.load(run.store("cross-fit").best_path())
+    context.load_folds(run.store("cross-fit").best_path(), seed=run.config.seed)
     own = context.fold_generators()
     met = set()
     for generator, users in seen:
@@ -107,10 +107,44 @@ def test_another_run_may_start_from_the_folds(dataset, tmp_path):
     further = train(
         dataset, tmp_path / "more", config, stage="pretrain-discriminator", init=run.path
     )
-    assert further.fold_weights() == source.fold_weights() is not None
+    folds = source.store("cross-fit").best_path()
+    for file in folds.glob("fold-*.safetensors"):
+        assert (further.start / file.name).read_bytes() == file.read_bytes()
 
 
-@pytest.mark.parametrize("folds", [0, 1, 1000])
+def test_users_of_folds_that_a_run_starts_from_are_those_of_the_run_that_made_them(
+    dataset, tmp_path, monkeypatch
+):
+    asked = []
+
+    def spy(context, seed):
+        asked.append(seed)
+        return fold_of_users(context, seed)
+
+    source = train(dataset, tmp_path / "a", load_config(overrides=SMALL), stage="cross-fit")
+    monkeypatch.setattr(pretrain_discriminator, "fold_of_users", spy)
+    other = load_config(overrides=[*SMALL, "seed=5"])
+    begun = train(dataset, tmp_path / "b", other, stage="pretrain-generator", init=source.path)
+    stage = "pretrain-discriminator"
+    train(dataset, tmp_path / "c", other, stage=stage, init=begun.path)
+    assert asked == [source.config.seed]
+    train(dataset, begun.path, other, stage="cross-fit", resume=True)
+    train(dataset, tmp_path / "d", other, stage=stage, init=begun.path)
+    train(dataset, begun.path, other, stage=stage, resume=True)
+    assert asked[1:] == [5, 5]
+
+
+def test_folds_of_another_number_are_not_taken(dataset, tmp_path):
+    source = train(
+        dataset, tmp_path / "a", load_config(overrides=SMALL), stage="pretrain-generator"
+    )
+    train(dataset, source.path, stage="cross-fit", resume=True)
+    other = load_config(overrides=[*SMALL, "cross_fit.folds=2"])
+    with pytest.raises(MfganError, match="stage cross-fit must have trained 2 generators"):
+        train(dataset, tmp_path / "b", other, stage="pretrain-discriminator", init=source.path)
+
+
+@pytest.mark.parametrize("folds", [0, 1000])
 def test_folds_that_cannot_be_made_are_refused(dataset, folds):
     with pytest.raises(MfganError, match=rf"folds must be within 2..40 \(the users\), got {folds}"):
         CrossFitStage(context_of(dataset, f"cross_fit.folds={folds}"))

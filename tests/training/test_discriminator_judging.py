@@ -15,6 +15,7 @@ from mfgan.errors import MfganError
 from mfgan.models.discriminator import Discriminators
 from mfgan.models.generator import Generator
 from mfgan.training.context import StageContext
+from mfgan.training.draws import counter
 from mfgan.training.judging import Temper, calibration_error, judging_loss, measure, pair_auc
 from mfgan.training.stages.pretrain_discriminator import BestFactors, PretrainDiscriminatorStage
 from mfgan.training.trials import Trials, draw_trials, heldout_trials
@@ -135,7 +136,8 @@ def test_heldout_trials_end_before_the_validation_item():
     config = load_config(overrides=["generator.max_len=4", "generator.hidden_dim=8"]).generator
     trials = list(
         heldout_trials(Generator(config, 20), dataset, SampleConfig(num_candidates=3),
-                       users=np.array([1, 5, 7]), batch_size=2, rng=torch.Generator())
+                       users=np.array([1, 5, 7]), batch_size=2,
+                       draws=lambda number: counter(3, number, torch.device("cpu")))
     )  # fmt: skip
     assert [len(part.positions) for part in trials] == [2, 1]
     assert [part.batch.users.tolist() for part in trials] == [[1, 5], [7]]

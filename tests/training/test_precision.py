@@ -41,7 +41,7 @@ def test_a_step_in_bf16_is_near_one_in_float32(dataset, stage, epoch):
     output, grads = a_step(dataset, stage, epoch, "bf16")
     plain, wanted = a_step(dataset, stage, epoch, "float32")
     assert output.loss.dtype == torch.float32
-    assert not torch.equal(output.loss, plain.loss)
+    assert any(not torch.equal(grad, wanted[name]) for name, grad in grads.items())
     torch.testing.assert_close(output.loss, plain.loss, rtol=2e-2, atol=1e-3)
     assert grads.keys() == wanted.keys()
     for name, grad in grads.items():

@@ -61,7 +61,8 @@ def same(table, relation):
 
 def test_a_fold_is_judged_by_what_the_others_had(dataset, monkeypatch):
     stage = made_stage(dataset)
-    judges, folds = stage.discriminators.relations, fold_of_users(stage.context)
+    judges = stage.discriminators.relations
+    folds = fold_of_users(stage.context, stage.context.config.seed)
     used, original = [], type(judges).forward
 
     def spy(self, *given):

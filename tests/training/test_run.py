@@ -1,5 +1,6 @@
 """Whose weights a run serves."""
 
+import json
 import shutil
 
 import pytest
@@ -8,6 +9,7 @@ from made_run import ALL_STAGES, calibrated, finished_run
 
 from mfgan.errors import MfganError
 from mfgan.training.run import Run
+from mfgan.training.start import take_start
 
 CONTROL = "continue-mle"
 
@@ -40,10 +42,36 @@ def test_what_a_run_has_not_trained_is_that_of_the_run_it_was_begun_from(tmp_pat
     dataset = made_dataset(tmp_path / "data")
     first = finished_run(tmp_path / "first", dataset)
     begun = Run.create(tmp_path / "begun", dataset, first.config, str(first.path))
+    take_start(begun)
     again = Run.create(tmp_path / "again", dataset, first.config, str(begun.path))
-    assert again.weights("generator") == first.store("adversarial").best_path()
-    assert again.generator().state_dict().keys() == first.generator().state_dict().keys()
+    take_start(again)
+    served = first.store("adversarial").best_path() / "generator.safetensors"
+    before = served.read_bytes()
     shutil.rmtree(first.path)
-    assert again.weights("generator") is None
-    with pytest.raises(MfganError, match="generator must have been trained"):
+    assert (again.weights("generator") / "generator.safetensors").read_bytes() == before
+    assert again.generator().state_dict().keys() == begun.generator().state_dict().keys()
+    shutil.rmtree(again.start)
+    with pytest.raises(MfganError, match=r"start: must hold the weights .*, found nothing"):
         again.generator()
+
+
+@pytest.mark.parametrize("gone", ["generator.safetensors", ""])
+def test_a_finished_stage_without_its_weights_is_not_passed_over(tmp_path, gone):
+    run = finished_run(tmp_path / "run", made_dataset(tmp_path / "data"))
+    lost = run.store("adversarial").best_path() / gone
+    lost.unlink() if gone else shutil.rmtree(lost)
+    for stage in (None, "adversarial"):
+        with pytest.raises(MfganError, match=r"generator.safetensors: must exist, found nothing"):
+            run.generator(stage)
+    assert run.generator("pretrain-generator") is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("fingerprint", None), ("init", 3), ("dataset", ["data"])]
+)
+def test_a_damaged_header_is_one_line(tmp_path, name, value):
+    run = finished_run(tmp_path / "run", made_dataset(tmp_path / "data"))
+    header = json.loads((run.path / "run.json").read_text())
+    (run.path / "run.json").write_text(json.dumps({**header, name: value}))
+    with pytest.raises(MfganError, match=rf"run.json: {name} must be text, got"):
+        Run.open(run.path)

@@ -34,7 +34,7 @@ class CrossFitStage(TrainingStage):
     def __init__(self, context: StageContext) -> None:
         super().__init__(context)
         self.settings = context.config.pretrain_generator
-        folds = fold_of_users(context)
+        folds = fold_of_users(context, context.config.seed)
         self._parts = [
             PretrainGeneratorStage(replace(context, models={}), users=np.flatnonzero(folds != fold))
             for fold in range(context.config.cross_fit.folds)
@@ -89,8 +89,12 @@ class CrossFitStage(TrainingStage):
         return self._parts[fold], own
 
 
-def fold_of_users(context: StageContext) -> np.ndarray:
-    """``(num_users,)`` each user's fold, as equal in number as can be, drawn by the run's seed.
+def fold_of_users(context: StageContext, seed: int) -> np.ndarray:
+    """``(num_users,)`` each user's fold, as equal in number as can be.
+
+    Args:
+        context: Has the users and how many folds there are to be.
+        seed: Of the run whose cross-fit it is.
 
     Raises:
         MfganError: ``cross_fit.folds`` is off, or there are fewer users than folds.
@@ -100,5 +104,5 @@ def fold_of_users(context: StageContext) -> np.ndarray:
         raise MfganError(
             f"cross-fit: cross_fit.folds must be within 2..{num_users} (the users), got {folds}"
         )
-    seed = derived_seed(context.config.seed, STAGE_IDS["cross-fit"])
-    return np.random.default_rng(seed).permutation(num_users) % folds
+    rng = np.random.default_rng(derived_seed(seed, STAGE_IDS["cross-fit"]))
+    return rng.permutation(num_users) % folds
