@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -65,6 +65,33 @@ def atomic_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
+
+
+def check_replaceable(
+    path: Path, *, overwrite: bool, marker: str, sources: Iterable[str | Path | None]
+) -> None:
+    """Refuse to put a directory where something would be lost that nobody meant to lose.
+
+    Args:
+        path: The directory that is to be made.
+        overwrite: Replace one of its kind that is there.
+        marker: The file by which one of its kind is known.
+        sources: What it is made from.
+
+    Raises:
+        MfganError: Something is there that is not to be replaced, or that the sources lie in.
+    """
+    if not path.exists():
+        return
+    if not overwrite:
+        raise MfganError(f"{path}: must not exist yet, found one; pass --overwrite to replace it")
+    if not path.is_dir() or (any(path.iterdir()) and not (path / marker).is_file()):
+        raise MfganError(
+            f"{path}: must be a data set or an empty folder for --overwrite, found other files"
+        )
+    for source in sources:
+        if source is not None and Path(source).resolve().is_relative_to(path.resolve()):
+            raise MfganError(f"{path}: must not hold {source}, which --overwrite would delete")
 
 
 @contextlib.contextmanager

@@ -50,15 +50,18 @@ class ExternalIds(Labels):
     def find(self, external: str) -> int | None:
         """The index of an id, or None; ids are sorted, so this is a binary search."""
         value: Any = str(external)
-        if self._values.dtype.is_integer():
-            try:
-                value = int(value)
-            except ValueError:
-                return None
-            if not -(1 << 63) <= value < (1 << 63):
-                return None
         if not len(self._values):
             return None
-        place = int(self._values.search_sorted(value, side="left"))
+        if self._values.dtype.is_integer():
+            try:
+                number = int(value)
+            except ValueError:
+                return None
+            # 007 is another id than 7.
+            if str(number) != value or not self._values[0] <= number <= self._values[-1]:
+                return None
+            value = number
+        wanted = pl.Series([value], dtype=self._values.dtype)
+        place = int(self._values.search_sorted(wanted, side="left")[0])
         found = place < len(self._values) and self._values[place] == value
         return place + self._first if found else None

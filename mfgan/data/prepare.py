@@ -16,11 +16,12 @@ from mfgan.data.dataset import PreparedDataset, count_training
 from mfgan.data.factor_rules import build_factors
 from mfgan.data.factors import CO_OCCURRENCE, Factor
 from mfgan.data.ingest import CodedLog, code_log
+from mfgan.data.layout import MANIFEST
 from mfgan.data.readers import AttributeRule, SourceFile, consume, read_log
 from mfgan.data.split import LEAVE_ONE_OUT, QUANTILES, SplitArrays, SplitKind, SplitRule
 from mfgan.data.writer import write_prepared
 from mfgan.errors import MfganError
-from mfgan.files import atomic_directory
+from mfgan.files import atomic_directory, check_replaceable
 
 
 def prepare(
@@ -71,7 +72,7 @@ def prepare(
             ``"train"`` on all of theirs, or ``"drop"`` them.
         max_bad_lines: How many records that cannot be read are left out before it is an error.
         name: What the data set is called; the directory's name where None.
-        overwrite: Replace a directory that is there.
+        overwrite: Replace a data set that is there.
         reporter: Where progress is shown.
 
     Returns:
@@ -90,8 +91,7 @@ def prepare(
         (2, 3)
     """
     out = Path(out)
-    if out.exists() and not overwrite:
-        raise MfganError(f"{out}: must not exist yet, found one; pass --overwrite to replace it")
+    check_replaceable(out, overwrite=overwrite, marker=MANIFEST, sources=[source, items])
     split_rule = SplitRule(split, quantiles, times)
     rules = CleaningRules(k_core, duplicates, short_histories, split == LEAVE_ONE_OUT, max_len)
     reporter.note(f"reading {source}")

@@ -28,7 +28,7 @@ from mfgan.data.displays.readers import FORMATS, READERS, DisplayRequest
 from mfgan.data.factors import Factor, id_factor, write_factor
 from mfgan.data.layout import ITEM_TABLE, MANIFEST, SCHEMA_VERSION, USER_TABLE, write_array
 from mfgan.errors import MfganError, nearest
-from mfgan.files import atomic_directory, write_json
+from mfgan.files import atomic_directory, check_replaceable, write_json
 
 _SPLIT_STAGE = 0x5B_17
 _EVENT = "event_idx"
@@ -67,7 +67,7 @@ def prepare_displays(
         features: A table of ``item_id`` and numbers: a dense factor named ``features``.
         alternatives: For ``displays-retailrocket``.
         seed: Of that draw, and of the parts where the source has none.
-        overwrite: Replace a directory that is there.
+        overwrite: Replace a data set that is there.
         reporter: Where progress is shown.
 
     Returns:
@@ -77,6 +77,8 @@ def prepare_displays(
         MfganError: A wrong argument, or a row that breaks a rule; the message names it.
     """
     _check_arguments(format, clicks, fractions)
+    out = Path(out)
+    check_replaceable(out, overwrite=overwrite, marker=MANIFEST, sources=[source, features])
     request = DisplayRequest(Path(source), dict(columns or {}), alternatives, seed)
     raw = READERS[format](request)
     rows, dropped = check(raw, clicks=clicks, drop_bad=drop_bad)
@@ -91,7 +93,6 @@ def prepare_displays(
     if features is not None:
         factors.append(_dense_factor(Path(features), items))
     manifest = _manifest(raw, format, arrays, steps, dropped, split_rule, items, users)
-    out = Path(out)
     with atomic_directory(out, overwrite=overwrite) as draft:
         for name, array in arrays.items():
             write_array(draft / FOLDER / f"{name}.npy", array)

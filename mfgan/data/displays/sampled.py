@@ -86,7 +86,7 @@ def _categories(folder: Path | None, items: np.ndarray) -> np.ndarray:
     if not files:
         return np.full(len(items), -1)
     stated = (
-        pl.concat([pl.scan_csv(path) for path in files])
+        pl.concat([pl.scan_csv(path, glob=False) for path in files])
         .filter(pl.col("property") == "categoryid")
         .sort("timestamp", maintain_order=True)
         .group_by(pl.col("itemid").cast(pl.Int64).alias(ITEM_ID))

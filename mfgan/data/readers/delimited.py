@@ -103,7 +103,9 @@ def scanned(source: Source, layout: Layout) -> pl.LazyFrame:
         options["infer_schema_length"] = 0
     else:
         options |= {"has_header": False, "schema": dict.fromkeys(layout.names, pl.String)}
-    scan = pl.scan_csv(io.BytesIO(source) if isinstance(source, bytes) else source, **options)
+    scan = pl.scan_csv(
+        io.BytesIO(source) if isinstance(source, bytes) else source, glob=False, **options
+    )
     # Only a reader of every column notices a record with too many fields, and a blank line.
     return scan.filter(pl.any_horizontal(pl.all().is_not_null()))
 

@@ -70,7 +70,7 @@ def _reason(raw: pl.DataFrame, typed: pl.DataFrame, required: list[str], row: in
         if name not in typed.columns or typed[name][row] is not None:
             continue
         value = raw[name][row]
-        if value is None or value == "":
+        if value is None or (isinstance(value, str) and value == ""):
             if name in required:
                 return f"{name} is empty"
             continue

@@ -43,6 +43,8 @@ def read_items(request: Request, source: str) -> Items:
     frame = frame.select([column for column in frame.columns if column])
     name = Path(source).name
     column = _id_column(name, frame.columns, request)
+    if column != ITEM_ID and ITEM_ID in frame.columns:
+        frame = frame.drop(ITEM_ID)  # the column that the log's ids are in was named
     frame = frame.rename({column: ITEM_ID})
     if frame.height == 0:
         raise MfganError(f"prepare: {name} must hold items, found none")

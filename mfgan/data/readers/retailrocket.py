@@ -68,7 +68,7 @@ def _items(folder: Path, request: Request) -> Items | None:
 
 
 def _properties(path: Path) -> pl.LazyFrame:
-    scan = pl.scan_csv(path, infer_schema_length=0)
+    scan = pl.scan_csv(path, infer_schema_length=0, glob=False)
     need(path.name, scan.collect_schema().names(), "timestamp", "itemid", "property", "value")
     return scan.filter(pl.col("property").is_in(list(_PROPERTIES))).select(
         pl.col("timestamp").cast(pl.Int64), "itemid", "property", "value"

@@ -1,5 +1,6 @@
 """Any table: CSV, TSV, Parquet or NDJSON, packed or not, here or at a remote address."""
 
+import glob
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -67,7 +68,7 @@ def table_log(
         return _scanned(request, _remote(kind, source), source, known, [])
     if kind == "parquet":
         files = _parquet_files(source)
-        scan = _frame_of(source, lambda: pl.scan_parquet(files))
+        scan = _frame_of(source, lambda: pl.scan_parquet(files, glob=False))
         return _scanned(request, scan, Path(source).name, known, files)
     path = existing_file(source)
     if kind == "ndjson":
@@ -138,7 +139,7 @@ def read_frame(source: str) -> tuple[pl.DataFrame, list[SourceFile]]:
         return frame, [SourceFile(source, None, None, frame.height)]
     if kind == "parquet":
         files = _parquet_files(source)
-        frame = _frame_of(source, lambda: pl.scan_parquet(files).collect())
+        frame = _frame_of(source, lambda: pl.scan_parquet(files, glob=False).collect())
         return frame, _accounts(source, files, frame.height, 0)
     path = existing_file(source)
     data = read_bytes(path)
@@ -147,7 +148,7 @@ def read_frame(source: str) -> tuple[pl.DataFrame, list[SourceFile]]:
 
 
 def _parquet_files(source: str) -> list[Path]:
-    if any(mark in source for mark in "*?["):
+    if any(mark in source for mark in "*?[") and not Path(source).exists():
         parent = Path(source).parent
         files = sorted(existing(parent).glob(Path(source).name))
     elif Path(source).is_dir():
@@ -210,7 +211,8 @@ def _ndjson(
     bad = BadLines(path.name, request)
     for length in (_INFER, None):
         try:
-            scan = pl.scan_ndjson(path, infer_schema_length=length)
+            # Polars takes marks in a name for a pattern.
+            scan = pl.scan_ndjson(glob.escape(str(path)), infer_schema_length=length)
             available = scan.collect_schema().names()
             columns = resolve(path.name, available, request, known)
             raw = scan.select(renaming(columns)).collect()
@@ -240,7 +242,7 @@ def _ndjson_by_line(
                 continue
             try:
                 record = json.loads(line)
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            except (ValueError, RecursionError) as error:
                 bad.add([(number, str(error))])
                 continue
             if isinstance(record, dict):
