@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from bench.reproduce.rows import ROWS, against
+from mfgan.errors import MfganError
 from mfgan.evaluation.seeds import over_seeds
 from mfgan.evaluation.significance import holm, randomisation_test
 from mfgan.files import read_json
@@ -43,6 +44,7 @@ def table(out: Path) -> str:
         by_data[result["data"]][result["row"]].append(result)
     parts = []
     for data, rows in by_data.items():
+        _check(data, rows)
         families = _families(rows)
         parts += [
             _table(out, data, reference, family, rows) for reference, family in families.items()
@@ -51,6 +53,23 @@ def table(out: Path) -> str:
             data, [rows[name] for family in families.values() for name in family]
         )
     return "\n\n".join(parts)
+
+
+def _check(data: str, rows: dict[str, list[Any]]) -> None:
+    """Refuse means over results that are not of one data set, or of a row not of one setting.
+
+    Raises:
+        MfganError: They are not.
+    """
+    fingerprints = {found["made_of"]["fingerprint"] for row in rows.values() for found in row}
+    if len(fingerprints) > 1:
+        raise MfganError(
+            f"{data}: results must be of one data set, got {len(fingerprints)} fingerprints; "
+            "leave some out or choose another --out"
+        )
+    for name, row in rows.items():
+        if len({tuple(found["made_of"]["settings"]) for found in row}) > 1:
+            raise MfganError(f"{data}: all seeds of {name} must have the same settings, got others")
 
 
 def _families(rows: dict[str, list[Any]]) -> dict[str, list[str]]:

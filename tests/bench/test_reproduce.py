@@ -123,6 +123,23 @@ def test_the_table_has_means_intervals_and_tests(out):
     assert 0 < float(rows[ROWS["tuned"].title][-2]) <= 1
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"fingerprint": "another"}, "small: results must be of one data set, got 2 fingerprints"),
+        ({"settings": ["seed=1"]}, "all seeds of tuned must have the same settings, got others"),
+    ],
+)
+def test_there_is_no_mean_of_what_was_made_otherwise(out, tmp_path, changed, said):
+    shutil.copytree(out / "results", tmp_path / "results")
+    path = tmp_path / "results" / "small-tuned-1.json"
+    found = json.loads(path.read_text())
+    found["made_of"] |= changed
+    path.write_text(json.dumps(found))
+    with pytest.raises(MfganError, match=said):
+        table(tmp_path)
+
+
 def test_rows_of_several_seeds_are_told_seed_by_seed(out):
     rows = tables(out)[-1]
     assert rows["head"][1:-1] == ["small, NDCG@10 by seed", "0", "1"]
