@@ -44,7 +44,7 @@ class _LineTask(Task):
 class _BarTask(Task):
     def __init__(self, bar: Progress, title: str, total: int) -> None:
         self._bar = bar
-        self._id = bar.add_task(title, total=total, status="")
+        self._id = bar.add_task(escape(title), total=total, status="")
 
     def advance(self, amount: int = 1, status: str = "") -> None:
         self._bar.update(self._id, advance=amount, status=status)
@@ -94,9 +94,9 @@ class Reporter:
         """Show a table; the first column is text, the others are figures."""
         if self.quiet:
             return
-        table = Table(title=title, title_justify="left")
+        table = Table(title=escape(title), title_justify="left")
         for place, column in enumerate(columns):
-            table.add_column(column, justify="left" if place == 0 else "right")
+            table.add_column(escape(column), justify="left" if place == 0 else "right")
         for row in rows:
             table.add_row(*map(escape, row))
         self._console.print(table)

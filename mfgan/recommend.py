@@ -192,6 +192,7 @@ class Recommender:
         if (users is None) == (sessions is None):
             raise MfganError("recommend: give either users or sessions")
         if users is not None:
+            _check_many("users", users)
             return self.rank([self.user(user) for user in users], k=k).rename({SESSION: USER_ID})
         given = list(read_sessions(sessions))
         return self.rank([self.session(items, name=name) for name, items in given], k=k)
@@ -200,6 +201,7 @@ class Recommender:
         """As ``recommend``, for histories already looked up, with ``item_idx`` beside the id."""
         if k < 1:
             raise MfganError(f"recommend: k must be at least 1, got {k}")
+        k = min(k, self.dataset.num_items)
         return pl.concat([self._block(block, k) for block in self.blocks(sessions)])
 
     def blocks(self, sessions: Sequence[Session]) -> Iterator[Sequence[Session]]:
@@ -264,14 +266,24 @@ def _log_total(scores: Tensor, seen: Excluded) -> npt.NDArray[np.float32]:
     return total
 
 
+def _check_many(name: str, given: Any) -> None:
+    """A text would be taken for the ids that its letters are."""
+    if isinstance(given, str | bytes):
+        raise MfganError(f"recommend: {name} must be a list of ids, got {given!r}")
+
+
 def read_sessions(sessions: Any) -> Iterator[tuple[str, list[str]]]:
     """Names and external item ids of the sessions that ``Recommender.recommend`` is given.
 
     Raises:
-        MfganError: A table lacks a column, or a row its session or item.
+        MfganError: A table lacks a column, or a row its session or item; a text stands where a
+            list of ids is wanted.
     """
     if not hasattr(sessions, "__arrow_c_stream__"):
-        yield from ((str(place), list(items)) for place, items in enumerate(sessions))
+        _check_many("sessions", sessions)
+        for place, items in enumerate(sessions):
+            _check_many(f"session {place}", items)
+            yield str(place), list(items)
         return
     frame = pl.DataFrame(sessions)
     for column in (SESSION, ITEM_ID):

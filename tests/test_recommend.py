@@ -133,3 +133,16 @@ def test_broken_weights_get_one_line(run):
     recommender._score._generator.item_embedding.data[5] = float("nan")
     with pytest.raises(MfganError, match="recommend: scores must be finite"):
         recommender.rank([Session("0", np.array([1], np.int32))])
+
+
+@pytest.mark.parametrize(
+    "given", [{"users": "12"}, {"sessions": "12"}, {"sessions": ["12"]}, {"users": b"1"}]
+)
+def test_a_text_is_not_taken_for_the_ids_that_its_letters_are(recommender, given):
+    with pytest.raises(MfganError, match="must be a list of ids, got b?'12?'"):
+        recommender.recommend(**given)
+
+
+def test_more_items_than_there_are_may_be_asked_for(recommender):
+    found = recommender.recommend(sessions=[["i0001"]], k=10**12)
+    assert len(found) < recommender.dataset.num_items

@@ -49,11 +49,21 @@ class MetricsLog:
                 if isinstance(value, float):
                     self._writer.add_scalar(f"{row['stage']}/{name}", value, row["step"])
 
-    def rewind(self, stage: str, step: int) -> None:
-        """Drop the stage's rows after ``step``, which going on will write again."""
+    def rewind(self, stage: str, *, epoch: int, step: int) -> None:
+        """Drop the stage's rows behind a checkpoint, which going on will write again.
+
+        Args:
+            stage: Whose rows.
+            epoch: Epochs that the checkpoint has closed; -1 where there is none.
+            step: Steps that it has done.
+        """
         if self.path.exists():
             rows = read_rows(self.path)
-            kept = [row for row in rows if row["stage"] != stage or row["step"] <= step]
+            kept = [
+                row
+                for row in rows
+                if row["stage"] != stage or (row["step"] <= step and row["epoch"] <= epoch)
+            ]
             with atomic_file(self.path) as handle:
                 handle.writelines(json.dumps(row).encode() + b"\n" for row in kept)
 

@@ -93,7 +93,8 @@ class _Loop:
         progress, stage = self.progress, self.stage
         if stage.context.config.cuda_graph:
             self._begin_replaying()
-        self.log.rewind(stage.name, progress.step)
+        closed = progress.epoch if self.store.exists() else -1
+        self.log.rewind(stage.name, epoch=closed, step=progress.step)
         if not progress.finished:
             if self.selection.wants_start:
                 self.log.write({**self._place(), **self.selection.validate()})

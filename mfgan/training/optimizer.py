@@ -41,7 +41,8 @@ class Optimizer:
     A parameter whose gradient is a sparse tensor is updated row by row: only the rows with a
     gradient, and their moments, are read or written, so that a step costs what it touches and not
     the whole catalogue. The moments of other rows rest until a gradient comes, and so does their
-    decay. Weight decay acts on matrices, never on biases and norms.
+    decay. Weight decay acts on parameters of two axes and more: on matrices, and on the biases that
+    the discriminators' towers keep in one tensor; never on other biases and norms.
 
     Args:
         parameters: The parameters by name; names are the keys of the saved state.

@@ -22,7 +22,7 @@ from mfgan.errors import MfganError
 from mfgan.files import exclusive
 from mfgan.training import Run, train
 from mfgan.training.context import StageContext
-from mfgan.training.log import read_rows
+from mfgan.training.log import MetricsLog, read_rows
 from mfgan.training.stages.pretrain_generator import ContinueMleStage, PretrainGeneratorStage
 
 SMALL = [
@@ -380,3 +380,22 @@ def test_a_table_of_sums_is_updated_as_a_whole(dataset):
     wanted = ("generator.factors=['id']", "pretrain_generator.sparse_items=true")
     with pytest.raises(MfganError, match="sparse_items must be false with generator.factors"):
         settings(*wanted, "pretrain_generator.loss=bce")
+
+
+def test_a_row_that_a_killed_process_had_written_is_there_once(dataset, tmp_path, monkeypatch):
+    """The last save may be from behind an epoch's last batch and before its row, or there is none."""
+    config = load_config(overrides=[*SMALL, "pretrain_generator.epochs=3", "checkpoint_seconds=0"])
+    original, written = MetricsLog.write, []
+
+    def dying(log, row):
+        original(log, row)
+        written.append(row)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(MetricsLog, "write", dying)
+    with pytest.raises(KeyboardInterrupt):
+        train(dataset, tmp_path / "run", config, stage="pretrain-generator")
+    monkeypatch.setattr(MetricsLog, "write", original)
+    run = train(dataset, tmp_path / "run", config, stage="pretrain-generator", resume=True)
+    assert [row["epoch"] for row in read_rows(run.metrics_path)] == [1, 2, 3]

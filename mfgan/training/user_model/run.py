@@ -70,19 +70,21 @@ def _others(dataset: DisplayDataset, settings: UserModelSettings) -> tuple[np.nd
     return np.sort(order[:cut]), np.sort(order[cut:])
 
 
-def new_user(dataset: DisplayDataset, settings: UserModelSettings, stage: str) -> LearnedUser:
+def new_user(
+    dataset: DisplayDataset, settings: UserModelSettings, stage: str, *, device: str
+) -> LearnedUser:
     """The models of a stage before any training."""
     users = fitted_users(dataset, settings)
-    device = find_device(settings.device)
+    place = find_device(device)
     rule: Rule = "sparsemax" if stage.endswith("l2") else "softmax"
-    reward = build_user_model(settings.model, dataset, users=users, seed=settings.seed).to(device)
+    reward = build_user_model(settings.model, dataset, users=users, seed=settings.seed).to(place)
     policy = None
     if stage.startswith("adversarial"):
         adversarial = settings.adversarial
         copied = adversarial.start_policy and settings.warm_start
         config = settings.model if copied else adversarial.policy
         policy = build_user_model(config, dataset, users=users, seed=settings.seed, stage=1)
-        policy = policy.to(device)
+        policy = policy.to(place)
     return LearnedUser(reward, policy, rule, settings.eta)
 
 
@@ -131,7 +133,7 @@ def train_user_model(
         if init is not None and len(names) > 1:
             before = UserModelRun.open(init, dataset=dataset).user(stage=names.pop(0))
         for name in names:
-            user = new_user(dataset, settings, name)
+            user = new_user(dataset, settings, name, device=settings.device)
             if before is not None:
                 _warm_start(user, before, settings)
             path = run / _CHECKPOINTS / name
@@ -240,7 +242,7 @@ class UserModelRun:
                 f"{nearest(checkpoint, known)}"
             )
         stage = stage or stage_names(self.settings)[-1]
-        user = new_user(self.dataset, self.settings, stage)
+        user = new_user(self.dataset, self.settings, stage, device="cpu")
         models = {"reward": user.reward}
         if user.policy is not None:
             models["policy"] = user.policy

@@ -54,7 +54,11 @@ def settings(objective, **more):
 
 def solve(data, objective):
     chosen = settings(objective)
-    user, store, users = new_user(data, chosen, objective), EventStore(data), data.users("train")
+    user, store, users = (
+        new_user(data, chosen, objective, device="cpu"),
+        EventStore(data),
+        data.users("train"),
+    )
     if objective.startswith("adversarial"):
         stage = AdversarialStage(objective, user, store, users, 0, chosen.adversarial)
     else:
