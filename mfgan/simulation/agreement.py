@@ -12,7 +12,7 @@ from mfgan.simulation.cascading import PolicySettings
 from mfgan.simulation.pool import item_pool
 from mfgan.simulation.recommenders import GreedyRecommender
 from mfgan.simulation.rollout import roll_out
-from mfgan.simulation.session import SessionRule
+from mfgan.simulation.session import SessionRule, check_pool
 from mfgan.simulation.users import RewardKind, SimulatedUsers
 from mfgan.training.user_model.run import UserModelRun, fitted_users
 from mfgan.training.user_model.stages import LearnedUser
@@ -67,13 +67,15 @@ def agreement(
         the ``later`` ones together and of the ``whole`` session; and the number of ``items``.
 
     Raises:
-        MfganError: A session has one display alone, or the pool fewer than three items.
+        MfganError: A session has one display alone, or the pool fewer than three items or than
+            the session shows.
     """
     if session.limit < 2 or len(pool) < 3:
         raise MfganError(
             "agreement: must have sessions of 2 displays and 3 items or more, got"
             f" {session.limit} and {len(pool)}"
         )
+    check_pool(len(pool), slate, session)
     sides = []
     for user in (known[0], judge):
         found = roll_out(

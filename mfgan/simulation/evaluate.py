@@ -20,7 +20,7 @@ from mfgan.simulation.recommenders import (
     SupervisedRanker,
 )
 from mfgan.simulation.rollout import Rollout, roll_out
-from mfgan.simulation.session import SessionRule
+from mfgan.simulation.session import SessionRule, check_pool
 from mfgan.training.run import Run
 from mfgan.training.user_model.run import UserModelRun, fitted_users
 
@@ -101,6 +101,7 @@ def evaluate_policies(
         for place, path in enumerate(policies):
             policy, runs = open_policy(path, held_out)
             rule = SessionRule.parse(session or policy.settings.session)
+            check_pool(len(policy.observer.pool), policy.settings.slate, rule)
             kind = reward or policy.settings.reward
             for one in (*rivals(policy, runs, generator), policy):
                 found = roll_out(

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from mfgan.console import SILENT, Reporter
-from mfgan.errors import MfganError
 from mfgan.simulation.cascading import CascadingNetworks, CascadingPolicy, Observer, PolicySettings
-from mfgan.simulation.session import SessionRule
+from mfgan.simulation.session import SessionRule, check_pool
 from mfgan.simulation.users import SimulatedUsers
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.user_model.stages import LearnedUser
@@ -84,18 +83,13 @@ class PolicyTrainer:
                 settings.users,
                 session=SessionRule.parse(settings.session),
                 reward=settings.reward,  # type: ignore[arg-type]
-                seed=settings.seed * 1000 + place,
+                seed=(settings.seed * 1000 + place) % (1 << 62),
             )
             for place, user in enumerate(within or known)
         ]
         self._turn = -1
         self._users = self._groups[0]
-        needed = settings.slate * self._users.session.limit
-        if len(pool) < needed:
-            raise MfganError(
-                f"policy: pool must hold {needed} items or more, {settings.slate} for each of"
-                f" {self._users.session.limit} displays, got {len(pool)}"
-            )
+        check_pool(len(pool), settings.slate, self._users.session)
         self._replay = Replay(settings.replay)
         # No action makes a session longer, so a constant taken off each reward changes no policy;
         # it keeps the value of the many displays to come from hiding what one of them adds.

@@ -72,8 +72,9 @@ def estimate(
             )
     if len(rewards) == 0:
         raise MfganError("off-policy: there must be rounds, got none")
-    if propensities.min() <= 0 or propensities.max() > 1:
-        wrong = propensities[(propensities <= 0) | (propensities > 1)][0]
+    inside = (propensities > 0) & (propensities <= 1)
+    if not inside.all():
+        wrong = propensities[~inside][0]
         raise MfganError(f"off-policy: propensities must be within (0, 1], got {wrong}")
     if clip <= 0:
         raise MfganError(f"off-policy: clip must be above 0, got {clip}")

@@ -65,3 +65,22 @@ class StepResult:
     def done(self) -> Tensor:
         """``(num_users,)`` bool."""
         return self.terminated | self.truncated
+
+
+def check_pool(size: int, slate: int, session: SessionRule) -> None:
+    """Refuse sessions whose displays would have to show again what was shown before.
+
+    Args:
+        size: Items in the pool.
+        slate: Items of a display.
+        session: How long sessions are.
+
+    Raises:
+        MfganError: The pool is too small.
+    """
+    needed = slate * session.limit
+    if size < needed:
+        raise MfganError(
+            f"policy: pool must hold {needed} items or more, {slate} for each of"
+            f" {session.limit} displays, got {size}"
+        )

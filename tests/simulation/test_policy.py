@@ -231,6 +231,7 @@ def test_estimators_find_another_policys_reward():
         (([1.0], [0.5], [0.5, 0.5]), "probabilities must have a value a round, 1, got 2"),
         (([], [], []), "there must be rounds, got none"),
         (([1.0], [0.0], [0.5]), r"propensities must be within \(0, 1\], got 0.0"),
+        (([1.0], [np.nan], [0.5]), r"propensities must be within \(0, 1\], got nan"),
     ],
 )
 def test_wrong_logs(arguments, message):

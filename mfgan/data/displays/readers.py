@@ -29,6 +29,8 @@ from mfgan.data.displays.raw import (
 )
 from mfgan.errors import MfganError, nearest
 
+_LAST_POSITION = (1 << 15) - 1  # positions are int16
+
 
 @dataclass(frozen=True)
 class DisplayRequest:
@@ -165,15 +167,10 @@ def read_open_bandit(request: DisplayRequest) -> RawDisplays:
     }
     user = pl.concat_str(cohort, separator="/") if cohort else pl.lit("all")
     keyed = rename(frame, names, path.name).with_columns(
-        frame.select(user.alias(USER_ID)).to_series(), pl.col(ROW).alias(DISPLAY_ID)
+        frame.with_columns(user.alias(USER_ID))[USER_ID], pl.col(ROW).alias(DISPLAY_ID)
     )
     keyed = integers(keyed, [ITEM_ID, POSITION, CLICK], path.name)
-    keyed = keyed.with_columns(pl.col(PROPENSITY).cast(pl.Float64, strict=False))
-    bad = keyed.filter(~pl.col(PROPENSITY).is_between(0, 1, closed="right").fill_null(False))
-    if bad.height:
-        raise MfganError(
-            f"{path.name}: row {bad[ROW][0]:,}: propensity_score must be within (0, 1]"
-        )
+    keyed = _propensities(keyed, "propensity_score", path.name)
     time = pl.col(TIMESTAMP).str.to_datetime(time_zone="UTC", strict=False)
     keyed = keyed.with_columns(time.dt.epoch("ms").alias(TIMESTAMP))
     rules = {"users": "rows of equal user_feature_* are one user"}
@@ -203,8 +200,28 @@ def read_table(request: DisplayRequest) -> RawDisplays:
     whole = [name for name in (CLICK, ORDER, POSITION, SPLIT) if name in frame.columns]
     frame = times(integers(frame, whole, path.name), path.name)
     if PROPENSITY in frame.columns:
-        frame = frame.with_columns(pl.col(PROPENSITY).cast(pl.Float64, strict=False))
+        frame = _propensities(frame, names[PROPENSITY], path.name)
+    if POSITION in frame.columns:
+        _refuse(
+            frame,
+            ~pl.col(POSITION).is_between(0, _LAST_POSITION).fill_null(False),
+            f"{names[POSITION]} must be within 0..{_LAST_POSITION}",
+            path.name,
+        )
     return RawDisplays(frame, path.name, [source_entry(path)])
+
+
+def _propensities(frame: pl.DataFrame, column: str, name: str) -> pl.DataFrame:
+    frame = frame.with_columns(pl.col(PROPENSITY).cast(pl.Float64, strict=False))
+    inside = pl.col(PROPENSITY).is_between(0, 1, closed="right").fill_null(False)
+    _refuse(frame, ~inside, f"{column} must be within (0, 1]", name)
+    return frame
+
+
+def _refuse(frame: pl.DataFrame, wrong: pl.Expr, rule: str, name: str) -> None:
+    bad = frame.filter(wrong)
+    if bad.height:
+        raise MfganError(f"{name}: row {bad[ROW][0]:,}: {rule}")
 
 
 def read_views(request: DisplayRequest) -> RawDisplays:

@@ -46,6 +46,12 @@ def read_retailrocket(source: Path, *, alternatives: int, seed: int) -> RawDispl
     if EVENT in frame.columns:
         frame = frame.filter(pl.col(EVENT) == "view").drop(EVENT)
     frame = integers(frame, [USER_ID, ITEM_ID, TIMESTAMP], path.name)
+    if frame.is_empty():
+        raise MfganError(f"{path.name}: must hold views, found none")
+    for name in (ITEM_ID, TIMESTAMP):
+        empty = frame.filter(pl.col(name).is_null())
+        if empty.height:
+            raise MfganError(f"{path.name}: row {empty[ROW][0]:,}: {theirs[name]} is empty")
     if frame[TIMESTAMP].max() < 10**11:  # type: ignore[operator]
         frame = frame.with_columns(pl.col(TIMESTAMP) * 1000)  # seconds
     items, index = np.unique(frame[ITEM_ID].to_numpy(), return_inverse=True)

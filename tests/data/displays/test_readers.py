@@ -5,6 +5,7 @@ from made_displays import lines_of, write_authors
 from realdata import real_data
 
 from mfgan.data.displays import prepare_displays
+from mfgan.data.displays.readers import READERS, DisplayRequest
 from mfgan.data.displays.sampled import fill_from_pools
 from mfgan.errors import MfganError
 
@@ -187,3 +188,51 @@ def test_pools_are_drawn_from_without_return_and_without_the_viewed_item():
         assert {item, *row[:2].tolist()} == set(np.flatnonzero(pool == pool[item]).tolist())
     first = drawn[index == 0, 0]
     assert 10 < (first == 1).sum() < 40
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "said"),
+    [
+        ("propensity", "oops", r"row 3: propensity must be within \(0, 1\]"),
+        ("propensity", "1.5", r"row 3: propensity must be within \(0, 1\]"),
+        ("position", "40000", r"row 3: position must be within 0..32767"),
+        ("position", "-1", r"row 3: position must be within 0..32767"),
+        ("position", "", r"row 3: position must be within 0..32767"),
+    ],
+)
+def test_what_a_table_says_of_a_display_is_checked(tmp_path, column, cell, said):
+    good = "0.5" if column == "propensity" else "1"
+    rows = [f"d{d},u{d % 3},i{i},{int(i == 0)},{good}" for d in range(9) for i in range(2)]
+    rows[1] = rows[1].rsplit(",", 1)[0] + f",{cell}"
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join([f"display_id,user_id,item_id,click,{column}", *rows]))
+    with pytest.raises(MfganError, match=said):
+        prepare_displays(path, tmp_path / "out", format="displays-table")
+    assert not (tmp_path / "out").exists()
+
+
+def test_open_bandit_without_features_of_users_is_one_user(tmp_path):
+    head = "timestamp,item_id,position,click,propensity_score"
+    rows = [f"2019-11-24 00:00:0{n}+00:00,{n % 3},1,{n % 2},0.5" for n in range(9)]
+    (tmp_path / "all.csv").write_text("\n".join([head, *rows]))
+    read = READERS["displays-open-bandit"](DisplayRequest(tmp_path / "all.csv"))
+    assert read.rows["user_id"].to_list() == ["all"] * 9
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("1000,1,view,", "row 4: itemid is empty"),
+        (",1,view,5", "row 4: timestamp is empty"),
+        (None, "must hold views, found none"),
+    ],
+)
+def test_views_without_an_item_or_a_time_are_refused(tmp_path, row, said):
+    event = "view" if row else "addtocart"
+    rows = [f"{1000 + n},{n % 2},{event},{n}" for n in range(6)]
+    if row:
+        rows[2] = row
+    path = tmp_path / "events.csv"
+    path.write_text("\n".join(["timestamp,visitorid,event,itemid", *rows]))
+    with pytest.raises(MfganError, match=said):
+        READERS["displays-retailrocket"](DisplayRequest(path, alternatives=1))
