@@ -20,7 +20,7 @@ from mfgan.simulation.recommenders import (
     SupervisedRanker,
 )
 from mfgan.simulation.rollout import roll_out
-from mfgan.simulation.session import SessionRule
+from mfgan.simulation.session import SessionRule, check_pool
 from mfgan.simulation.train import _Chooser, load_policy_settings
 from mfgan.training.user_model.stages import LearnedUser
 
@@ -271,3 +271,9 @@ def test_an_interval_over_seeds():
     mean, (low, high) = over_seeds([0.5])
     assert mean == 0.5
     assert np.isnan([low, high]).all()
+
+
+def test_sessions_show_no_more_than_the_pool_has():
+    check_pool(12, 3, SessionRule.parse("fixed:4"))
+    with pytest.raises(MfganError, match="pool must hold 12 items or more, 3 for each of 4"):
+        check_pool(11, 3, SessionRule.parse("fixed:4"))

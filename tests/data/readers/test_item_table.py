@@ -173,3 +173,10 @@ def test_bad_input(log, tmp_path, name, content, message):
 def test_rules_are_checked(arguments, message):
     with pytest.raises(ValueError, match=message):
         AttributeRule(*arguments)
+
+
+def test_the_named_column_of_ids_is_taken_before_one_called_as_ours(log, tmp_path):
+    path = tmp_path / "items.csv"
+    path.write_text("sku,item_id,genre\n1,9,a\n2,8,b\n3,7,a\n")
+    items = read(log, path).items.collect()
+    assert items["item_id"].cast(pl.String).to_list() == ["1", "2", "3"]
