@@ -78,14 +78,14 @@ template <bool kDropout, typename W>
 inline void grads_of_logits(int64_t end, int64_t stride, const Sums<W>& sums, W* weights,
                             W* grads) {
   // Lanes that are no queries have no weights at all.
-  const Vec<W> total = larger<W>(sums.weights, all(W(1e-30)));
+  const Vec<W> total = larger<W>(all(W(1e-30)), sums.weights);
   const Vec<W> mean = sums.products / total, factor = W(1) / total;
   for (int64_t key = 0; key < end; ++key, weights += stride, grads += stride) {
     const Vec<W> weight = load(weights) * factor;
     if constexpr (kDropout) {
       const Vec<W> size = weight < W(0) ? -weight : weight;
       store(grads, size * (load(grads) - mean));
-      store(weights, larger<W>(weight, Vec<W>{}));
+      store(weights, larger<W>(Vec<W>{}, weight));
     } else {
       store(grads, weight * (load(grads) - mean));
       store(weights, weight);

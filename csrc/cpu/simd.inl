@@ -72,6 +72,7 @@ inline Index<T> iota() {
   return iota_of<T>(std::make_integer_sequence<int, kLanes<T>>());
 }
 
+// The second of two where one is a NaN.
 template <typename T>
 inline Vec<T> larger(Vec<T> a, Vec<T> b) {
   return a > b ? a : b;
@@ -134,11 +135,11 @@ inline Vec<double> exp_of(Vec<double> x) {
 }
 
 // 2 to the power of x for x <= 0, within 1 unit in the last place; nothing below 2^-126. What
-// rounding of large numbers has made positive counts as 0.
+// rounding of large numbers has made positive counts as 0, and a NaN stays one.
 inline Vec<float> exp2_of(Vec<float> x) {
   using V = Vec<float>;
-  x = larger<float>(x, all(-126.0f));
-  x = x < V{} ? x : V{};
+  x = larger<float>(all(-126.0f), x);
+  x = x > V{} ? V{} : x;
   const V shifted = x + 12582912.0f;  // the whole part lands in the lowest bits
   const V r = x - (shifted - 12582912.0f);
   V p = all(1.535336188319500e-4f);
@@ -157,7 +158,7 @@ inline Vec<float> exp2_of(Vec<float> x) {
 }
 
 inline Vec<double> exp2_of(Vec<double> x) {
-  for (int i = 0; i < kLanes<double>; ++i) x[i] = __builtin_exp2(x[i] < 0 ? x[i] : 0);
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = __builtin_exp2(x[i] > 0 ? 0 : x[i]);
   return x;
 }
 

@@ -74,6 +74,27 @@ def test_large_logits(sign, large, device):
             assert_as_accurate_as(*results)
 
 
+@pytest.mark.parametrize(("place", "first", "end"), [(0, 20, 21), (1, 20, 50)], ids=["q", "k"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, *HALF], ids=str)
+@pytest.mark.parametrize("name", ["plain", "dropout"])
+def test_what_is_no_number_reaches_all_who_look(name, dtype, place, first, end, device):
+    inputs, bounds, longest = packed([50], 2, 8, dtype=dtype, device=device)
+    inputs = [x.clone() for x in inputs]
+    inputs[place][20, 1, 3] = torch.nan
+    options, _ = options_on(name, device, dtype, 2)
+
+    def call(q, k, v):
+        return varlen_attention(q, k, v, bounds, longest, **options)
+
+    weight = drawn(inputs[0].shape, device=device)
+    out, grad_q, _, grad_v = run_with_gradients(call, inputs, weight)
+    assert out[:, 1].isnan().all(1).nonzero().flatten().tolist() == list(range(first, end))
+    assert grad_q[first:end, 1].isnan().all()
+    assert grad_v[:20, 1].isnan().all()
+    assert not out[:, 0].isnan().any()
+    assert not grad_v[:, 0].isnan().any()
+
+
 @pytest.mark.parametrize("causal", [True, False], ids=["causal", "full"])
 @pytest.mark.parametrize("lengths", [[3, 0, 7, 1], [0, 0], []], ids=str)
 def test_gradcheck(lengths, causal, device):
