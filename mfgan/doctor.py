@@ -19,7 +19,7 @@ _EXTRAS = {
 # The instruction sets that the CPU kernels have a version of their own for, widest first.
 _LEVELS = {
     "x86-64-v4 (AVX-512)": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
-    "x86-64-v3 (AVX2)": {"avx2", "bmi2", "fma"},
+    "x86-64-v3 (AVX2)": {"avx2", "bmi1", "bmi2", "fma"},
 }
 
 

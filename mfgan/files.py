@@ -45,8 +45,8 @@ def atomic_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         MfganError: ``path`` exists and ``overwrite`` is false.
     """
-    if path.exists() and not overwrite:
-        raise MfganError(f"{path}: must not exist yet, found one; pass --overwrite to replace it")
+    if not overwrite:
+        _check_new(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
@@ -81,10 +81,10 @@ def check_replaceable(
     Raises:
         MfganError: Something is there that is not to be replaced, or that the sources lie in.
     """
+    if not overwrite:
+        _check_new(path)
     if not path.exists():
         return
-    if not overwrite:
-        raise MfganError(f"{path}: must not exist yet, found one; pass --overwrite to replace it")
     if not path.is_dir() or (any(path.iterdir()) and not (path / marker).is_file()):
         raise MfganError(
             f"{path}: must be a data set or an empty folder for --overwrite, found other files"
@@ -92,6 +92,11 @@ def check_replaceable(
     for source in sources:
         if source is not None and Path(source).resolve().is_relative_to(path.resolve()):
             raise MfganError(f"{path}: must not hold {source}, which --overwrite would delete")
+
+
+def _check_new(path: Path) -> None:
+    if path.exists():
+        raise MfganError(f"{path}: must not exist yet, found one; pass --overwrite to replace it")
 
 
 @contextlib.contextmanager

@@ -30,6 +30,13 @@ def fill_counter(counter: Tensor, seed: int, step: int) -> Tensor:
     return counter
 
 
+def next_draws(draws: Draws) -> Draws:
+    """Those of the batch after this one: a generator goes on by itself, a counter by a step."""
+    if isinstance(draws, torch.Generator):
+        return draws
+    return counter(int(draws[0]), int(draws[1]) + 1, draws.device)
+
+
 def uniform(draws: Draws, first_row: int, num_rows: int, num_columns: int, like: Tensor) -> Tensor:
     """Numbers in ``[0, 1)``.
 

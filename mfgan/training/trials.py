@@ -1,6 +1,6 @@
 """Real next items against candidates of the generator: what is judged."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from mfgan.data.batching import history_batches
 from mfgan.models.generator import Generator
 from mfgan.models.seen import seen_by
 from mfgan.training.candidates import choose_positions, draw_candidates
-from mfgan.training.draws import Draws
+from mfgan.training.draws import Draws, next_draws
 
 if TYPE_CHECKING:
     from mfgan.config import SampleConfig
@@ -122,7 +122,7 @@ def heldout_trials(
     *,
     users: np.ndarray,
     batch_size: int,
-    draws: Callable[[int], Draws],
+    rng: Draws,
 ) -> Iterator[Trials]:
     """Trials on validation items, which neither model has learned from.
 
@@ -132,7 +132,7 @@ def heldout_trials(
         settings: How many candidates, and which.
         users: ``(n,)`` user_idx with a validation target.
         batch_size: Users at once.
-        draws: Where the candidates of a batch come from, by its number.
+        rng: Draws the candidates of the first batch; those of the others follow.
 
     Yields:
         One position a user: the end of the history before the validation item.
@@ -143,8 +143,9 @@ def heldout_trials(
     done = 0
     max_len = generator.config.max_len
     batches = history_batches(dataset, users, "validation", max_len=max_len, batch_size=batch_size)
-    for number, packed in enumerate(batches):
+    for packed in batches:
         batch = packed.to(device)
         real = targets[done : done + batch.num_sessions].to(device)
         done += batch.num_sessions
-        yield trials_at(generator, batch, batch.last_tokens(), real, settings, draws(number))
+        yield trials_at(generator, batch, batch.last_tokens(), real, settings, rng)
+        rng = next_draws(rng)

@@ -137,7 +137,7 @@ def test_heldout_trials_end_before_the_validation_item():
     trials = list(
         heldout_trials(Generator(config, 20), dataset, SampleConfig(num_candidates=3),
                        users=np.array([1, 5, 7]), batch_size=2,
-                       draws=lambda number: counter(3, number, torch.device("cpu")))
+                       rng=counter(3, 1, torch.device("cpu")))
     )  # fmt: skip
     assert [len(part.positions) for part in trials] == [2, 1]
     assert [part.batch.users.tolist() for part in trials] == [[1, 5], [7]]
@@ -149,6 +149,27 @@ def test_heldout_trials_end_before_the_validation_item():
             assert part.positions[row] == bounds[1] - 1
             place = dataset.offsets[user] + dataset.validation[user]
             assert part.items[row, 0] == dataset.items[place]
+
+
+@pytest.mark.parametrize("draws", ["generator", "counter"])
+def test_heldout_users_of_each_batch_have_draws_of_their_own(draws):
+    dataset = InMemoryDataset([[1, 2, 3, 4, 5]] * 6, 40)
+    config = load_config(overrides=["generator.max_len=4", "generator.hidden_dim=8"]).generator
+    settings = SampleConfig(num_candidates=8)
+
+    def candidates():
+        rng = torch.Generator().manual_seed(3)
+        if draws == "counter":
+            rng = counter(3, 1, torch.device("cpu"))
+        trials = heldout_trials(
+            Generator(config, 40), dataset, settings, users=np.arange(6), batch_size=2, rng=rng
+        )
+        return [part.items for part in trials]
+
+    first, second, third = candidates()
+    assert not torch.equal(first, second)
+    assert not torch.equal(second, third)
+    assert all(map(torch.equal, candidates(), (first, second, third)))
 
 
 class WithFactors(InMemoryDataset):

@@ -8,6 +8,8 @@ from made import made_dataset
 from made_run import ALL_STAGES, calibrated, finished_run
 
 from mfgan.errors import MfganError
+from mfgan.models.correction import CALIBRATION_FILE
+from mfgan.training.calibration import read_calibration
 from mfgan.training.run import Run
 from mfgan.training.start import take_start
 
@@ -75,3 +77,19 @@ def test_a_damaged_header_is_one_line(tmp_path, name, value):
     (run.path / "run.json").write_text(json.dumps({**header, name: value}))
     with pytest.raises(MfganError, match=rf"run.json: {name} must be text, got"):
         Run.open(run.path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [[], {"factors": 3}, {"factors": [{}]}, {"top_k": 0}, {"top_k": "12"}, {"fitted_to": 4},
+     {"more": 1}],
+    ids=str,
+)  # fmt: skip
+def test_a_damaged_calibration_is_one_line(tmp_path, damage):
+    run = calibrated(finished_run(tmp_path / "run", made_dataset(tmp_path / "data")))
+    path = run.stage_directory("calibrate") / CALIBRATION_FILE
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, **damage} if damage else damage))
+    with pytest.raises(MfganError, match=r"calibration.json: must be a calibration, got") as caught:
+        read_calibration(run)
+    assert "\n" not in str(caught.value)

@@ -332,6 +332,21 @@ class TestRefusals:
         with pytest.raises(MfganError, match="must be a whole safetensors file"):
             run.generator()
 
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            lambda state: {**state, "progress": None},
+            lambda state: {**state, "progress": {**state["progress"], "step": "1"}},
+            lambda state: {**state, "progress": {**state["progress"], "more": 1}},
+            lambda state: [],
+        ],
+    )
+    def test_states_that_are_damaged(self, dataset, begun, damage):
+        run = Run.open(begun)
+        for path in run.store("pretrain-generator").directory.glob("step-*/state.json"):
+            path.write_text(json.dumps(damage(json.loads(path.read_text()))))
+        self.refuse("state.json: must be a checkpoint's state", dataset, begun, resume=True)
+
     def test_checkpoints_of_another_data_set(self, dataset, begun):
         store = Run.open(begun).store("pretrain-generator")
         for path in store.directory.glob("step-*/state.json"):

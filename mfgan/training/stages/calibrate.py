@@ -69,13 +69,12 @@ class CalibrateStage(OneShotStage):
     def _trials(
         self, generator: Generator, discriminators: Discriminators, users: np.ndarray
     ) -> Tensor:
-        rng = self.generator_at(_CANDIDATES)
         trials = heldout_trials(
             generator,
             self.context.dataset,
             self.context.config.sample,
             users=users,
             batch_size=_BATCH,
-            draws=lambda number: rng,
+            rng=self.generator_at(_CANDIDATES),
         )
         return torch.cat([discriminators(t.batch, t.positions, t.items).cpu() for t in trials])

@@ -1,6 +1,6 @@
 """The discriminators' first training: real next items against the frozen generator's candidates."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import ClassVar
@@ -18,7 +18,6 @@ from mfgan.training.candidates import choose_positions
 from mfgan.training.checkpoint import load_model
 from mfgan.training.choices import new_to
 from mfgan.training.context import StageContext
-from mfgan.training.draws import Draws
 from mfgan.training.judging import SUM_AUC, Temper, judging_loss, measure
 from mfgan.training.optimizer import Optimizer
 from mfgan.training.relation_counts import FoldedRelations
@@ -191,7 +190,7 @@ class PretrainDiscriminatorStage(TrainingStage):
             self.context.config.sample,
             users=self._heldout_users(),
             batch_size=_HELDOUT_BATCH,
-            draws=self._heldout_draws(),
+            rng=self.draws_at(_HELDOUT, 1),
         )
         figures = measure(self.discriminators, trials, temper=self._temper)
         if self._best is not None:
@@ -209,13 +208,6 @@ class PretrainDiscriminatorStage(TrainingStage):
     def load(self, directory: Path) -> None:
         """Give the discriminators the weights of a checkpoint's folder."""
         load_model(directory, "discriminators", self.discriminators)
-
-    def _heldout_draws(self) -> Callable[[int], Draws]:
-        """A generator goes on from batch to batch; a counter would give each the same numbers."""
-        first = self.draws_at(_HELDOUT, 1)
-        if isinstance(first, torch.Generator):
-            return lambda number: first
-        return lambda number: self.draws_at(_HELDOUT, 1 + number)
 
     def _heldout_users(self) -> np.ndarray:
         dataset = self.context.dataset
