@@ -38,19 +38,15 @@ class Discriminators(FactorTowers):
     def __init__(
         self, config: "DiscriminatorConfig", factors: "Sequence[Factor]", *, seed: int = 0
     ) -> None:
-        num_items = factors[0].num_items if factors else 0
-        names = judge_names(config, [factor.name for factor in factors])
-        own = {factor.name for factor in factors}
-        towers = [name for name in names if name in own or name not in RELATIONS]
-        super().__init__(config, named_factors("discriminators", towers, factors), seed=seed)
-        relations = names[len(towers) :]
-        check_catalogue("discriminator.factors", relations, num_items)
-        self.relations = (
-            RelationJudges(relations, num_items, config.relation_history) if relations else None
-        )
-        self.factor_names = names
+        towers, relations = chosen_judges(config, factors)
+        super().__init__(config, towers, seed=seed)
+        self.relations: RelationJudges | None = None
+        if relations:
+            reach = config.relation_history
+            self.relations = RelationJudges(relations, factors[0].num_items, reach)
+        self.factor_names = (*(factor.name for factor in towers), *relations)
         learned = config.combination == "learned"
-        self.mixture = nn.Parameter(torch.zeros(len(names))) if learned else None
+        self.mixture = nn.Parameter(torch.zeros(len(self.factor_names))) if learned else None
 
     @property
     def num_factors(self) -> int:
@@ -130,6 +126,27 @@ class Discriminators(FactorTowers):
         with torch.no_grad():
             for name, rows in self.factor_slices(factor).items():
                 parameters[name][rows] = state[name][rows]
+
+
+def chosen_judges(
+    config: "DiscriminatorConfig", factors: "Sequence[Factor]"
+) -> "tuple[list[Factor], tuple[str, ...]]":
+    """The factors and the relations that judge, each in the order of the factor axis.
+
+    Args:
+        config: Names them.
+        factors: What there is to judge by.
+
+    Raises:
+        MfganError: There are none, one of them is not there, or there are too many items for one.
+    """
+    names = judge_names(config, [factor.name for factor in factors])
+    own = {factor.name for factor in factors}
+    towers = [name for name in names if name in own or name not in RELATIONS]
+    relations = names[len(towers) :]
+    found = named_factors("discriminators", towers, factors)
+    check_catalogue("discriminator.factors", relations, factors[0].num_items if factors else 0)
+    return found, relations
 
 
 def judge_names(config: "DiscriminatorConfig", factors: Sequence[str]) -> tuple[str, ...]:

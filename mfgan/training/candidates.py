@@ -123,11 +123,7 @@ def draw_candidates(
         MfganError: Fewer items than candidates where none may come twice, or none at all.
     """
     num_items = len(item_table) - 1
-    left = num_items - (exclude is not None)
-    if left < (1 if method == "multinomial" else count):
-        raise MfganError(
-            f"candidates: {count} a position need more items than the {left} that may be drawn"
-        )
+    check_candidates(count, num_items - (exclude is not None), method)
     # Whole blocks of items: what is added has no probability.
     items = F.pad(item_table.detach()[1:], (0, 0, 0, -num_items % _BLOCK))
     parts = [
@@ -152,6 +148,18 @@ def draw_candidates(
         torch.cat([part.log_probs for part in parts]),
         torch.cat(thresholds) if thresholds else None,
     )
+
+
+def check_candidates(count: int, left: int, method: Method) -> None:
+    """Complain where ``left`` items are too few to draw ``count`` of.
+
+    Raises:
+        MfganError: Fewer items than candidates where none may come twice, or none at all.
+    """
+    if left < (1 if method == "multinomial" else count):
+        raise MfganError(
+            f"candidates: {count} a position need more items than the {left} that may be drawn"
+        )
 
 
 def _padded_logits(

@@ -12,10 +12,11 @@ from mfgan.data.dataset import PreparedDataset
 from mfgan.device import find_device
 from mfgan.errors import MfganError
 from mfgan.files import exclusive
-from mfgan.training.checkpoint import CheckpointStore, Progress
+from mfgan.training.checkpoint import Progress
 from mfgan.training.context import MODELS, StageContext
 from mfgan.training.log import MetricsLog
 from mfgan.training.loop import run_training
+from mfgan.training.preconditions import check_stages
 from mfgan.training.run import Run
 from mfgan.training.stage import OneShotStage, TrainingStage
 from mfgan.training.stages import CONTROL_STAGE, STAGE_NAMES, stage_class, stages_of
@@ -90,6 +91,7 @@ def train(
     if objective is not None:
         config = config.model_copy(update={"objective": objective})
     stages, device = stages_of(stage, config), find_device(config.device)
+    check_stages(dataset, config, stages)
     with exclusive(path):
         opened = _claim(path, dataset, config, stages, init, resume)
         take_start(opened)
@@ -161,7 +163,7 @@ def _hand_on(context: StageContext, run: Run, stage: str) -> None:
         aside = "adversarial" if stage == CONTROL_STAGE else CONTROL_STAGE
         for before in STAGE_NAMES[: STAGE_NAMES.index(stage)]:
             if before != aside:
-                _load_stage(run.store(before), context)
+                _load_stage(run, before, context)
     needed = [] if stage in ("pretrain-generator", "cross-fit") else ["generator"]
     needed += ["discriminators"] if stage in ("adversarial", "calibrate") else []
     for model in needed:
@@ -178,11 +180,12 @@ def _load_from(run: Run, context: StageContext) -> None:
             context.load_model(model, path)
 
 
-def _load_stage(store: CheckpointStore, context: StageContext) -> None:
+def _load_stage(run: Run, stage: str, context: StageContext) -> None:
+    store = run.store(stage)
     for model in MODELS:
         if path := store.weights_of(model):
             context.load_model(model, path)
-    if path := store.best_path():
+    if stage == "cross-fit" and (path := store.best_path()):
         context.load_folds(path, seed=context.config.seed)
 
 

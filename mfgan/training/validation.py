@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from mfgan.config.stages import UNVALIDATED
-from mfgan.errors import MfganError, nearest
 from mfgan.evaluation.protocol import evaluate
 from mfgan.evaluation.scorers import GeneratorScorer
 from mfgan.models.generator import Generator
 from mfgan.training.context import StageContext
+from mfgan.training.preconditions import check_selection
 from mfgan.training.seeds import derived_seed
 
 _USERS = 102  # tells this use of the run's seed from every other one
@@ -27,22 +26,12 @@ def validate_generator(context: StageContext, generator: Generator) -> dict[str,
         MfganError: The selection metric is none of them, or the data set validates nobody.
     """
     selection = context.config.selection
+    check_selection(context.dataset, selection)
     users = context.dataset.target_users("validation")
-    if not len(users):
-        raise MfganError(
-            f"{context.dataset.path}: some user must have a validation target for selection, "
-            f"found none; {UNVALIDATED}"
-        )
     if 0 < selection.users < len(users):
         rng = np.random.default_rng(derived_seed(context.config.seed, _USERS))
         users = np.sort(rng.choice(users, selection.users, replace=False))
     scorer = GeneratorScorer(generator, device=context.device)
     max_len = generator.config.max_len
     found = evaluate(context.dataset, scorer, split="validation", max_len=max_len, users=users)
-    metrics = dict(found.metrics)
-    if selection.metric not in metrics:
-        raise MfganError(
-            f"config: selection.metric must be one of {', '.join(metrics)}, "
-            f"got {selection.metric!r}{nearest(selection.metric, list(metrics))}"
-        )
-    return metrics
+    return dict(found.metrics)

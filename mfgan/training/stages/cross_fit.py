@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from mfgan.data.batch import JaggedBatch
-from mfgan.errors import MfganError
 from mfgan.training.context import StageContext
+from mfgan.training.preconditions import check_folds
 from mfgan.training.seeds import derived_seed
 from mfgan.training.stage import STAGE_IDS, StepOutput, TrainingStage
 from mfgan.training.stages.pretrain_generator import PretrainGeneratorStage
@@ -100,9 +100,6 @@ def fold_of_users(context: StageContext, seed: int) -> np.ndarray:
         MfganError: ``cross_fit.folds`` is off, or there are fewer users than folds.
     """
     folds, num_users = context.config.cross_fit.folds, context.dataset.num_users
-    if not 2 <= folds <= num_users:
-        raise MfganError(
-            f"cross-fit: cross_fit.folds must be within 2..{num_users} (the users), got {folds}"
-        )
+    check_folds(folds, num_users)
     rng = np.random.default_rng(derived_seed(seed, STAGE_IDS["cross-fit"]))
     return rng.permutation(num_users) % folds
