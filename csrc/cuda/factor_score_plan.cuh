@@ -10,8 +10,8 @@
 
 namespace mfgan::gpu {
 
-// Two blocks or more of this size share a processor.
-constexpr size_t kScoreSharedBytes = 100 << 10;
+// The most that a block may have on GPUs of sm_86, sm_89 and sm_120; larger ones hold two of them.
+constexpr size_t kScoreSharedBytes = 99 << 10;
 constexpr size_t kScoreSumBytes = sizeof(TableSums) * kSumThreads;
 
 // As many warps as their shared memory allows, but one at least.

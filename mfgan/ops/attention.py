@@ -10,6 +10,8 @@ from mfgan.ops import autocast, checks, eager, library, reference
 
 _WHERE = "varlen_attention"
 _DEVICES = library.devices(_WHERE)
+# The widest heads whose float32 tiles fit into 99 KiB of a GPU's shared memory.
+_MOST_SHARED_HEAD = 64
 
 
 def varlen_attention(
@@ -63,7 +65,7 @@ def varlen_attention(
     if dropout_p == 0:
         rng = None
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    if q.device.type in _DEVICES and not (q.is_cuda and q.dtype == torch.float64):
+    if library.serves(_DEVICES, q, large=q.shape[-1] > _MOST_SHARED_HEAD):
         keywords = {"causal": causal, "scale": scale, "dropout_p": dropout_p, "site": site}
         keywords["allow_tf32"] = allow_tf32
         return _attend(q, k, v, cu_seqlens, max_seqlen, distance_bias, rng, keywords)

@@ -41,7 +41,7 @@ def causal_convolution(x: Tensor, taps: Tensor, cu_seqlens: Tensor) -> Tensor:
         raise ValueError(f"{_WHERE}: cu_seqlens must be (num_sessions + 1,), got {got}")
     checks.dtype(_WHERE, "cu_seqlens", cu_seqlens, torch.int32)
     checks.device(_WHERE, "cu_seqlens", cu_seqlens, x)
-    if x.device.type in _DEVICES and not (x.is_cuda and x.dtype == torch.float64):
+    if library.serves(_DEVICES, x):
         op = torch.ops.mfgan.causal_convolution.default
         return op(x, taps, cu_seqlens)  # type: ignore[no-any-return]
     return reference_convolution.causal_convolution(x, taps, cu_seqlens)

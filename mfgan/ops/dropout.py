@@ -51,7 +51,7 @@ def dropout_residual(
     flat = math.prod(x.shape[:-1]), x.shape[-1]
     rows = x.reshape(flat)
     add = None if residual is None else residual.reshape(flat)
-    if x.device.type in _DEVICES and not (x.is_cuda and x.dtype == torch.float64):
+    if library.serves(_DEVICES, x):
         out = _drop(rows, add, rng, {"dropout_p": dropout_p, "site": site})
     else:
         out = reference.dropout_residual(rows, add, dropout_p=dropout_p, rng=rng, site=site)

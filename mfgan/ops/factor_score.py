@@ -9,6 +9,9 @@ from mfgan.ops import autocast, checks, library, reference_score
 
 _WHERE = "factor_score"
 _DEVICES = library.devices(_WHERE) & library.devices(f"{_WHERE}_backward")
+# Sizes whose float32 tiles fit into 99 KiB of a GPU's shared memory: heads no wider than the first,
+# and either D or W no larger than the others.
+_MOST_SHARED_HEAD, _MOST_SHARED_DIM, _MOST_SHARED_WIDTH = 64, 64, 256
 _TABLES = ("query", "key", "value", "residual", "position_key", "position_value")
 _WEIGHTS = (
     "out_weight",
@@ -116,7 +119,8 @@ def factor_score(
     checks.dropout(_WHERE, dropout_p, rng, query)
     if dropout_p == 0:
         rng = None
-    if query.device.type in _DEVICES and not (query.is_cuda and query.dtype == torch.float64):
+    large = _is_large(query.shape[-1], num_heads, ff1_weight.shape[1])
+    if library.serves(_DEVICES, query, large=large):
         dtype = query.dtype if query.is_cuda else torch.promote_types(query.dtype, torch.float32)
         out: Tensor = torch.ops.mfgan.factor_score.default(
             *(x.to(dtype) for x in (*tables, *weights)),
@@ -140,6 +144,11 @@ def factor_score(
         rng=rng,
         site=site,
     )
+
+
+def _is_large(dim: int, num_heads: int, width: int) -> bool:
+    wide = dim > _MOST_SHARED_DIM and width > _MOST_SHARED_WIDTH
+    return wide or dim // num_heads > _MOST_SHARED_HEAD
 
 
 def _check_shapes(tensors: tuple[Tensor, ...], max_history: int, num_heads: int) -> None:

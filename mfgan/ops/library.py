@@ -6,8 +6,12 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 PACKAGE = Path(__file__).resolve().parents[1]
+# Bytes of shared memory that a block may have where every kernel fits: on GPUs of sm_80 and sm_90.
+# Those of sm_86, sm_89 and sm_120 give 99 KiB.
+_ROOMY = 163 << 10
 
 
 @dataclass(frozen=True)
@@ -70,3 +74,25 @@ def devices(op: str) -> frozenset[str]:
         for device in loaded
         if hasattr(torch.ops.mfgan, op) and has(f"mfgan::{op}", device.upper())
     )
+
+
+def serves(kernels: frozenset[str], x: Tensor, *, large: bool = False) -> bool:
+    """Whether a compiled kernel takes an operator's input; otherwise plain PyTorch does.
+
+    Args:
+        kernels: ``devices`` of the operator.
+        x: The input. On a GPU float64 is left to PyTorch.
+        large: Rows so long that in float32 their tiles do not fit into the shared memory of every
+            GPU.
+    """
+    if x.device.type not in kernels or not x.is_cuda:
+        return x.device.type in kernels
+    if x.dtype == torch.float64:
+        return False
+    return not (large and x.dtype == torch.float32) or _shared_memory(x.device) >= _ROOMY
+
+
+@cache
+def _shared_memory(device: torch.device) -> int:
+    properties = torch.cuda.get_device_properties(device)
+    return int(properties.shared_memory_per_block_optin)  # type: ignore[attr-defined]

@@ -7,7 +7,13 @@ import torch
 from score_inputs import make_inputs
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mfgan.ops import causal_convolution, dropout_residual, factor_score, varlen_attention
+from mfgan.ops import (
+    causal_convolution,
+    dropout_residual,
+    factor_score,
+    library,
+    varlen_attention,
+)
 
 
 def there(*shape, dtype):
@@ -64,6 +70,40 @@ def test_the_kernels_serve_all_but_float64(name, dtype, monkeypatch):
     assert out.device.type == "cuda"
     assert out.dtype == dtype
     assert bool(called) == (dtype == torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "large", "kilobytes", "served"),
+    [
+        (torch.float32, False, 99, True),
+        (torch.float32, True, 99, False),
+        (torch.float32, True, 163, True),
+        (torch.bfloat16, True, 99, True),
+        (torch.float64, False, 227, False),
+    ],
+    ids=str,
+)
+def test_float32_of_large_sizes_needs_the_shared_memory(
+    dtype, large, kilobytes, served, monkeypatch
+):
+    monkeypatch.setattr(library, "_shared_memory", lambda device: kilobytes << 10)
+    with FakeTensorMode():
+        x = there(2, dtype=dtype)
+        assert library.serves(frozenset({"cpu", "cuda"}), x, large=large) == served
+        assert not library.serves(frozenset({"cpu"}), x, large=large)
+    assert library.serves(frozenset({"cpu"}), torch.empty(2, dtype=dtype), large=large)
+
+
+@pytest.mark.parametrize(
+    ("dim", "num_heads", "width", "large"),
+    [(64, 1, 1024, False), (256, 4, 256, False), (72, 2, 264, True), (128, 1, 64, True)],
+)
+def test_sizes_of_factor_score_that_are_large(dim, num_heads, width, large, monkeypatch):
+    asked = []
+    monkeypatch.setattr(library, "serves", lambda *_, large: asked.append(large))
+    inputs = make_inputs([3, 2], dim=dim, heads=num_heads, width=width)
+    factor_score(*inputs.floats, *inputs.indices, 4, num_heads=num_heads)
+    assert asked == [large]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
