@@ -70,6 +70,7 @@ def test_override_values_are_toml_or_bare_words():
         ("generator.hidden_dim", "--set must be name.name=value, got 'generator.hidden_dim'"),
         (".=1", "--set must be"),
         ("pretrain_generator.sparse_items=true", "sparse_items must be false with loss softmax"),
+        ("adversarial.epochs=3", "adversarial: epochs must be left at 1, turns, .*, got 3"),
     ],
 )
 def test_mistakes_are_named(override, message):

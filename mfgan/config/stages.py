@@ -201,6 +201,15 @@ class AdversarialConfig(StageConfig):
     )
 
     @model_validator(mode="after")
+    def _is_as_long_as_its_turns(self) -> "AdversarialConfig":
+        if self.epochs != 1:
+            raise ValueError(
+                "epochs must be left at 1, turns, generator_epochs and discriminator_epochs say "
+                f"how long it trains, got {self.epochs}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _others_to_leave_out(self) -> "AdversarialConfig":
         if self.num_samples > 1:
             return self
