@@ -10,11 +10,13 @@ from mfgan.errors import MfganError
 
 LOG_COLUMNS = (USER_ID, ITEM_ID, TIMESTAMP, ORDER, EVENT, RATING)
 _NAMED = 3
-_EXPECTED = {
+_MAY_BE_EMPTY = (ORDER, EVENT)
+EXPECTED = {
     USER_ID: "must be an integer or text",
     ITEM_ID: "must be an integer or text",
     TIMESTAMP: "must be a number or an ISO date",
     ORDER: "must be a number",
+    EVENT: "must be text",
 }
 
 
@@ -31,11 +33,12 @@ def clean(raw: pl.DataFrame, bad: BadLines, numbers: "np.ndarray | None" = None)
     """
     typed = pl.DataFrame({name: _typed(raw[name]) for name in LOG_COLUMNS if name in raw.columns})
     required = [USER_ID, ITEM_ID]
-    if ORDER in typed.columns:
-        wrong = typed[ORDER].is_null() & raw[ORDER].is_not_null()
-    else:
-        wrong = pl.repeat(False, typed.height, eager=True)
-        required += [TIMESTAMP] if TIMESTAMP in typed.columns else []
+    wrong = pl.repeat(False, typed.height, eager=True)
+    for name in _MAY_BE_EMPTY:
+        if name in typed.columns:
+            wrong |= typed[name].is_null() & raw[name].is_not_null()
+    if ORDER not in typed.columns and TIMESTAMP in typed.columns:
+        required.append(TIMESTAMP)
     for name in required:
         wrong |= typed[name].is_null()
     if not wrong.any():
@@ -52,7 +55,7 @@ def _typed(values: pl.Series) -> pl.Series:
         return ids(values)
     if values.name == TIMESTAMP:
         return timestamps(values)
-    if values.name == EVENT:
+    if values.name == EVENT and not values.dtype.is_nested():
         return values.cast(pl.String)
     if values.name == ORDER and values.dtype.is_integer():
         return values.cast(pl.Int64)
@@ -66,7 +69,7 @@ def _number(numbers: "np.ndarray | None", row: int) -> int:
 
 
 def _reason(raw: pl.DataFrame, typed: pl.DataFrame, required: list[str], row: int) -> str:
-    for name in (*required, ORDER):
+    for name in (*required, *_MAY_BE_EMPTY):
         if name not in typed.columns or typed[name][row] is not None:
             continue
         value = raw[name][row]
@@ -74,8 +77,10 @@ def _reason(raw: pl.DataFrame, typed: pl.DataFrame, required: list[str], row: in
             if name in required:
                 return f"{name} is empty"
             continue
+        if isinstance(value, pl.Series):
+            value = value.to_list()
         shown = repr(value) if isinstance(value, str) else str(value)
-        return f"{name} {_EXPECTED[name]}, got {shown[:60]}"
+        return f"{name} {EXPECTED[name]}, got {shown[:60]}"
     return "it is empty"
 
 

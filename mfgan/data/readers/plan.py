@@ -98,7 +98,7 @@ def _order(sample: pl.Series) -> pl.Expr | None:
 
 
 def _event(sample: pl.Series) -> pl.Expr | None:
-    return pl.col(sample.name).cast(pl.String)
+    return None if sample.dtype.is_nested() else pl.col(sample.name).cast(pl.String)
 
 
 def _rating(sample: pl.Series) -> pl.Expr | None:

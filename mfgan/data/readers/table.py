@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from mfgan.data.readers.bad_lines import BadLines
 from mfgan.data.readers.delimited import Layout
-from mfgan.data.readers.interactions import clean
+from mfgan.data.readers.interactions import EXPECTED, clean
 from mfgan.data.readers.items import assemble
 from mfgan.data.readers.plan import planned
 from mfgan.data.readers.raw_log import RawLog, Request, SourceFile
@@ -33,7 +33,6 @@ _TEXT = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
 _PARQUET = (".parquet", ".pq")
 _NDJSON = (".ndjson", ".jsonl", ".json")
 _SEPARATORS = ",\t;|"
-_INFER = 10_000  # records that NDJSON types are told from at first
 
 
 def read(request: Request) -> RawLog:
@@ -164,9 +163,14 @@ def _remote(kind: str, source: str) -> pl.LazyFrame:
     if kind == "parquet":
         return pl.scan_parquet(source)
     if kind == "ndjson":
-        return pl.scan_ndjson(source, infer_schema_length=_INFER)
+        return _records(source)
     separator = _TEXT[plain_suffix(source.split("?")[0])]
     return pl.scan_csv(source, separator=separator, infer_schema_length=0)
+
+
+def _records(source: str) -> pl.LazyFrame:
+    # All of them tell the columns, since one may begin late.
+    return pl.scan_ndjson(source, infer_schema_length=None)
 
 
 def _scanned(
@@ -209,20 +213,18 @@ def _ndjson(
     request: Request, path: Path, known: Mapping[str, str]
 ) -> tuple[pl.DataFrame, list[SourceFile]]:
     bad = BadLines(path.name, request)
-    for length in (_INFER, None):
-        try:
-            # Polars takes marks in a name for a pattern.
-            scan = pl.scan_ndjson(glob.escape(str(path)), infer_schema_length=length)
-            available = scan.collect_schema().names()
-            columns = resolve(path.name, available, request, known)
-            raw = scan.select(renaming(columns)).collect()
-        except (pl.exceptions.PolarsError, OSError):
-            continue
+    try:
+        # Polars takes marks in a name for a pattern.
+        scan = _records(glob.escape(str(path)))
+        columns = resolve(path.name, scan.collect_schema().names(), request, known)
+        raw = scan.select(renaming(columns)).collect()
+    except (pl.exceptions.PolarsError, OSError):
+        pass
+    else:
         trial = BadLines(path.name, request)
         frame = clean(raw, trial)
         if trial.count == 0:
             return frame, [account(path, frame.height)]
-        break
     raw, numbers = _ndjson_by_line(request, path, known, bad)
     frame = clean(raw, bad, numbers)
     return frame, [account(path, frame.height, bad.settle())]
@@ -255,8 +257,22 @@ def _ndjson_by_line(
         raise MfganError(f"prepare: {path.name} must hold interactions, found none")
     available = list(dict.fromkeys(name for record in records for name in record))
     columns = resolve(path.name, available, request, known)
-    cells = {ours: [record.get(theirs) for record in records] for ours, theirs in columns.items()}
-    return pl.DataFrame({ours: _series(ours, of) for ours, of in cells.items()}), np.array(numbers)
+    rows = [{ours: record.get(theirs) for ours, theirs in columns.items()} for record in records]
+    nested = {
+        number: why for number, row in zip(numbers, rows, strict=True) if (why := _nested(row))
+    }
+    bad.add(nested.items())
+    rows = [row for number, row in zip(numbers, rows, strict=True) if number not in nested]
+    frame = pl.DataFrame({ours: _series(ours, [row[ours] for row in rows]) for ours in columns})
+    return frame, np.array([number for number in numbers if number not in nested])
+
+
+def _nested(row: Mapping[str, Any]) -> str:
+    """Why a record with a list or an object where one value must be is none; else empty."""
+    for name, rule in EXPECTED.items():
+        if isinstance(value := row.get(name), list | dict):
+            return f"{name} {rule}, got {str(value)[:60]}"
+    return ""
 
 
 def _series(name: str, values: list[Any]) -> pl.Series:

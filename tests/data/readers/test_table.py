@@ -183,6 +183,26 @@ BAD = [
     ),
     ("log.ndjson", "[1]\n", "line 1 of log.ndjson is not a record: must be an object, got"),
     ("log.ndjson", "", "log.ndjson must hold interactions, found none"),
+    (
+        "log.ndjson",
+        '{"user_id": 1, "item_id": 2}\n{"user_id": 1, "item_id": [3, 4]}\n',
+        r"line 2 of log.ndjson is not a record: item_id must be an integer or text, got \[3, 4\]$",
+    ),
+    (
+        "log.ndjson",
+        '{"user_id": 1, "item_id": [3, 4]}\n',
+        r"line 1 of log.ndjson is not a record: item_id must be an integer or text, got \[3, 4\]$",
+    ),
+    (
+        "log.ndjson",
+        '{"user_id": {"a": 1}, "item_id": 3}\n{"user_id": 5, "item_id": {"b": 1}}\n',
+        "line 1 .*: user_id must be .*, got {'a': 1}; line 2: item_id must be .*, got {'b': 1};",
+    ),
+    (
+        "log.ndjson",
+        '{"user_id": 1, "item_id": 2, "event": ["buy"]}\n',
+        r"line 1 of log.ndjson is not a record: event must be text, got \['buy'\]$",
+    ),
     ("log.parquet", b"no parquet", "log.parquet must be a table that can be read, got: "),
     ("log.csv.gz", b"no gzip", "log.csv.gz must be a gzip file, got other contents"),
     ("log.csv.gz", b"", "log.csv.gz must not be empty, got 0 bytes"),
@@ -198,6 +218,13 @@ def test_bad_input_is_one_line(tmp_path, name, content, message):
         read(path)
     assert str(error.value).startswith("prepare: ")
     assert "\n" not in str(error.value)
+
+
+def test_a_column_of_ndjson_may_begin_late(tmp_path):
+    path = tmp_path / "log.ndjson"
+    early, late = {"user_id": 1, "item_id": 2}, {"user_id": 1, "item_id": 3, "order": 7}
+    path.write_text("\n".join(map(json.dumps, [early] * 20_000 + [late])))
+    assert read(path)["order"].to_list()[-2:] == [None, 7]
 
 
 @pytest.mark.parametrize("packing", ["gz", "zst"])
