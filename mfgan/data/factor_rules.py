@@ -7,7 +7,14 @@ import numpy as np
 import polars as pl
 
 from mfgan.data.columns import ITEM_ID
-from mfgan.data.factors import POPULARITY, UNKNOWN, Factor, id_factor, popularity_factor
+from mfgan.data.factors import (
+    POPULARITY,
+    UNKNOWN,
+    Factor,
+    array_names,
+    id_factor,
+    popularity_factor,
+)
 from mfgan.data.readers import AttributeRule
 from mfgan.errors import MfganError, nearest
 from mfgan.names import ID
@@ -51,10 +58,12 @@ def build_factors(
     ]
     for column in _chosen(rules, chosen):
         factor = build_factor(table[column], rules[column], min_count=min_count)
-        if factor.name in [other.name for other, _ in factors]:
+        taken = {name for other, _ in factors for name in array_names(other)}
+        twice = [name for name in array_names(factor) if name in taken]
+        if twice:
             raise MfganError(
-                f"prepare: factors must have different names, got {factor.name!r} twice; rename"
-                f" column {column!r} of the item table"
+                f"prepare: factors and their arrays must have different names, got {twice[0]!r}"
+                f" twice; rename column {column!r} of the item table"
             )
         if factor.coverage == 0:
             raise MfganError(

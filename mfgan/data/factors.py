@@ -96,6 +96,11 @@ class Factor:
         return float(known.mean())
 
 
+def array_names(factor: Factor) -> list[str]:
+    """What a factor's ``.npy`` files are called, without the suffix: its values, then bounds."""
+    return [factor.name] if factor.offsets is None else [factor.name, f"{factor.name}.offsets"]
+
+
 def write_factor(directory: Path, factor: Factor, rule: str) -> dict[str, Any]:
     """Write a factor's files into a prepared directory.
 
@@ -140,23 +145,23 @@ def read_factor(directory: Path, entry: dict[str, Any], num_items: int) -> Facto
         MfganError: A file is missing, truncated or does not fit the manifest.
     """
     name, kind, num_values = entry["name"], entry["kind"], entry["num_values"]
-    stem = directory / FACTORS / name
+    folder = directory / FACTORS
     int32 = np.dtype(np.int32)
     offsets = None
     if kind == "dense":
         values = read_array(
-            stem.with_name(f"{name}.npy"), np.dtype(np.float32), (num_items + 1, num_values)
+            folder / f"{name}.npy", np.dtype(np.float32), (num_items + 1, num_values)
         )
         return Factor(name, kind, num_values, values, None, ())
     if kind == "multi":
-        path = stem.with_name(f"{name}.offsets.npy")
+        path = folder / f"{name}.offsets.npy"
         offsets = read_array(path, np.dtype(np.int64), (num_items + 2,))
         if offsets[0] != 0 or np.any(np.diff(offsets) < 1):
             raise MfganError(f"{path}: every item must have a bag of one value or more")
-        values = read_array(stem.with_name(f"{name}.npy"), int32, (int(offsets[-1]),))
+        values = read_array(folder / f"{name}.npy", int32, (int(offsets[-1]),))
     else:
-        values = read_array(stem.with_name(f"{name}.npy"), int32, (num_items + 1,))
-    labels = _read_labels(stem.with_name(f"{name}.labels.parquet"))
+        values = read_array(folder / f"{name}.npy", int32, (num_items + 1,))
+    labels = _read_labels(folder / f"{name}.labels.parquet")
     return Factor(name, kind, num_values, values, offsets, labels)
 
 

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from mfgan.data.factor_rules import build_factor, build_factors
-from mfgan.data.factors import Factor, popularity_factor
+from mfgan.data.factors import Factor, popularity_factor, read_factor, write_factor
 from mfgan.data.readers import AttributeRule
 from mfgan.errors import MfganError
 
@@ -77,9 +77,14 @@ def test_dense(dtype):
     assert factor.coverage == pytest.approx(2 / 3)
 
 
-def test_names_become_file_names():
-    factor = build_factor(pl.Series("release / daté", ["a"]), CATEGORICAL)
-    assert factor.name == "release___dat_"
+@pytest.mark.parametrize(
+    ("column", "name"), [("release / daté", "release___dat_"), (".", "."), ("..", "..")]
+)
+def test_names_become_file_names(tmp_path, column, name):
+    factor = build_factor(pl.Series(column, ["a"]), CATEGORICAL)
+    assert factor.name == name
+    found = read_factor(tmp_path, write_factor(tmp_path, factor, ""), 1)
+    assert found.labels == factor.labels
 
 
 def test_popularity_bins_double():
@@ -135,6 +140,17 @@ def test_factors_that_cannot_be_made_are_refused(options, message):
 def test_a_column_called_as_a_factor_that_is_always_there():
     with pytest.raises(MfganError, match="different names, got 'id' twice; rename column 'id'"):
         build_factors(TABLE, {"id": CATEGORICAL}, COUNTS, chosen=None)
+
+
+@pytest.mark.parametrize("columns", [("x", "x.offsets"), ("x.offsets", "x")])
+def test_a_column_called_as_an_array_of_another_factor(columns):
+    values = {"x": [["a"], ["b"]], "x.offsets": ["a", "b"]}
+    rules = {"x": MULTI, "x.offsets": CATEGORICAL}
+    table = TABLE.with_columns(pl.Series(name, values[name]) for name in columns)
+    with pytest.raises(
+        MfganError, match=f"got 'x.offsets' twice; rename column {columns[1]!r} of the item table"
+    ):
+        build_factors(table, {name: rules[name] for name in columns}, COUNTS)
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,19 @@ def test_the_same_log_gives_the_same_bytes(tmp_path):
     assert len(one) > 10
 
 
+def test_the_item_table_of_another_data_set_may_be_given(tmp_path):
+    log = made_log()
+    first = prepared(log, tmp_path / "first", items=ATTRIBUTES)
+    again = prepare(
+        tmp_path / "first" / "log.parquet",
+        tmp_path / "again",
+        items=first.path / "items.parquet",
+        k_core=2,
+    )
+    assert again.item_table.equals(first.item_table)
+    assert "item_idx" not in again.factor_names
+
+
 def swapped(log, places):
     """The log with the items at the given places of the histories moved among each other."""
     log = log.sort("user_id", "timestamp").with_row_index()

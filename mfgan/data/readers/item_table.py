@@ -1,14 +1,14 @@
 """The table that ``--items`` names: its columns, and which kind of factor each is."""
 
 import json
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from mfgan.data.columns import ITEM_ID
+from mfgan.data.columns import ITEM_ID, ITEM_IDX
 from mfgan.data.readers.cells import MILLISECOND, iso_times
 from mfgan.data.readers.items import CATEGORICAL, MULTI, TITLE, Items, split_labels
 from mfgan.data.readers.raw_log import AttributeRule, Request, SourceFile
@@ -45,7 +45,8 @@ def read_items(request: Request, source: str) -> Items:
     column = _id_column(name, frame.columns, request)
     if column != ITEM_ID and ITEM_ID in frame.columns:
         frame = frame.drop(ITEM_ID)  # the column that the log's ids are in was named
-    frame = frame.rename({column: ITEM_ID})
+    # Items are numbered anew: a table that another data set was written with has other numbers.
+    frame = frame.rename({column: ITEM_ID}).drop(ITEM_IDX, strict=False)
     if frame.height == 0:
         raise MfganError(f"prepare: {name} must hold items, found none")
     return _ruled(frame, name, sources)
@@ -69,7 +70,7 @@ def attribute_lists(path: Path, request: Request) -> Items | None:
         The lists as one ``multi`` attribute; ``None`` where the file is no such object.
 
     Raises:
-        MfganError: The file is missing or truncated.
+        MfganError: The file is missing or truncated, or an attribute is no number and no text.
     """
     try:
         found: Any = json.loads(read_bytes(path))
@@ -79,10 +80,27 @@ def attribute_lists(path: Path, request: Request) -> Items | None:
         return None
     if not isinstance(found, dict) or not all(isinstance(value, list) for value in found.values()):
         return None
-    frame = pl.DataFrame({ITEM_ID: list(found), ATTRIBUTES: list(found.values())}, strict=False)
+    frame = _of_lists(path.name, found)
     note = "attribute ids; the file does not say which are brands and which categories"
     rules = {ATTRIBUTES: AttributeRule("multi", note=note)}
     return Items(frame, rules, [account(path, frame.height)])
+
+
+def _of_lists(name: str, found: dict[str, list[Any]]) -> pl.DataFrame:
+    nested = [value for values in found.values() for value in values if _is_nested(value)]
+    if nested:
+        raise MfganError(
+            f"prepare: {name} must hold lists of numbers or text, got {str(nested[0])[:60]} in one"
+        )
+    try:
+        "".join(map(str, chain(found, *found.values()))).encode()
+    except UnicodeEncodeError as error:
+        raise MfganError(f"prepare: {name} must be Unicode text, got {error.reason}") from None
+    return pl.DataFrame({ITEM_ID: list(found), ATTRIBUTES: list(found.values())}, strict=False)
+
+
+def _is_nested(value: object) -> bool:
+    return isinstance(value, list | dict)
 
 
 def _frame(request: Request, source: str) -> tuple[pl.DataFrame, list[SourceFile]]:
@@ -140,6 +158,8 @@ def _ruled(frame: pl.DataFrame, name: str, sources: list[SourceFile]) -> Items:
 
 def _rule(values: pl.Series, name: str) -> tuple[pl.Expr, AttributeRule | None]:
     column, dtype = pl.col(values.name), values.dtype
+    if values.name == TITLE and (dtype.is_nested() or dtype == pl.Binary):
+        raise MfganError(f"prepare: {name} must have text in column {TITLE!r}, got {dtype}")
     if values.name.lower() in _FOR_PEOPLE:
         return column, None
     if dtype == pl.Boolean:

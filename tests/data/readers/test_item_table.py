@@ -152,6 +152,12 @@ def test_named_table_wins_over_the_one_of_the_format(tmp_path):
         ("items.csv", "sku,brand\n1\n", "line 2 of items.csv .* have 2 fields, got 1"),
         ("items.ndjson", '{"sku": 1, "v": [1.0]}\n{"sku": 2, "v": [1.0, 2.0]}', "got widths 1, 2"),
         ("items.ndjson", '{"sku": 1, "v": [1.0, null]}\n', "finite numbers in column 'v'"),
+        ("items.ndjson", '{"sku": 1, "title": ["a"]}\n', r"have text in column 'title', got List"),
+        ("items.ndjson", '{"sku": 1, "title": {"a": 1}}\n', r"text in column 'title', got Struct"),
+        ("items.json", '{"1": [4], "2": [4, [5]]}', r"of numbers or text, got \[5\] in one"),
+        ("items.json", '{"1": [{"a": 5}]}', "of numbers or text, got {'a': 5} in one"),
+        ("items.json", '{"1": ["\\ud800"]}', "must be Unicode text, got surrogates not allowed"),
+        ("items.json", '{"\\ud800": [1]}', "must be Unicode text, got surrogates not allowed"),
         ("none.csv", None, "none.csv must exist, found nothing"),
     ],
 )  # fmt: skip
@@ -160,6 +166,13 @@ def test_bad_input(log, tmp_path, name, content, message):
         (tmp_path / name).write_text(content)
     with pytest.raises(MfganError, match=message):
         read(log, tmp_path / name)
+
+
+def test_titles_that_are_bytes(log, tmp_path):
+    path = tmp_path / "items.parquet"
+    pl.DataFrame({"sku": [1], "title": [b"a"]}).write_parquet(path)
+    with pytest.raises(MfganError, match="must have text in column 'title', got Binary"):
+        read(log, path)
 
 
 @pytest.mark.parametrize(
