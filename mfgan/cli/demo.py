@@ -25,7 +25,7 @@ _SETTINGS = (
     show_default=True,
     help="Where everything goes; what an earlier demo made there is replaced.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
+@click.option("--threads", type=options.whole(1), help="CPU threads.  [default: all cores]")
 @options.seed
 def command(directory: Path, threads: int | None, seed: int) -> None:
     """Fetch MovieLens-100K, prepare it, train all stages, evaluate, recommend, explain, report.

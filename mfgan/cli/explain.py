@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @options.count
 @click.option(
     "--steps",
-    type=click.IntRange(min=0),
+    type=options.whole(0),
     default=50,
     show_default=True,
     help="Judge the last so many steps of the history.",

@@ -5,6 +5,15 @@ from pathlib import Path
 import rich_click as click
 
 PATH = click.Path(path_type=Path)
+LARGEST = 2**31 - 1  # of int32, in which arrays count users and items
+
+
+def whole(least: int | None = None) -> click.IntRange:
+    """Numbers that fit arrays, from ``least`` on; without it the command checks its own rule."""
+    return click.IntRange(min=least, max=LARGEST)
+
+
+SEED = click.IntRange(min=0, max=2**63 - 1)
 
 
 def _use_threads(
@@ -42,19 +51,19 @@ session = click.option(
     "--session",
     help="Or a history: item ids, comma-separated, the latest last; one with a comma in quotes.",
 )
-count = click.option("-k", "count", type=click.IntRange(min=1), default=10, show_default=True)
+count = click.option("-k", "count", type=whole(1), default=10, show_default=True)
 
 # How.
 overrides = click.option(
     "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="One setting, as a.b=value."
 )
-seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+seed = click.option("--seed", type=SEED, default=0, show_default=True)
 device = click.option(
     "--device", default="cpu", show_default=True, callback=_find_device, help="cpu, cuda or cuda:N."
 )
 threads = click.option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=whole(1),
     callback=_use_threads,
     expose_value=False,
     help="CPU threads.  [default: as torch chooses]",

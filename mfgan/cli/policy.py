@@ -86,12 +86,12 @@ def train(
     help="A user model of other users (user-model train --users held-out).",
 )
 @click.option("--generator", type=PATH, help="A run of mfgan train, as one more rival.")
-@click.option("--num-users", type=click.IntRange(min=1), default=1000, show_default=True)
+@click.option("--num-users", type=options.whole(1), default=1000, show_default=True)
 @click.option("--session", help="fixed:N or geometric:N; that of training if not given.")
 @click.option("--reward", type=click.Choice(["gain", "utility", "click"]), help="That of training.")
 @click.option(
     "--adapt",
-    type=click.IntRange(min=0),
+    type=options.whole(0),
     default=0,
     show_default=True,
     help="Also go on learning from so many displays to each new user: the adaptation curve.",

@@ -34,7 +34,7 @@ _FORMATS = (
 )
 @click.option(
     "--k-core",
-    type=int,
+    type=options.whole(),
     default=5,
     show_default=True,
     help="Users and items keep at least so many interactions; 1 switches it off.",
@@ -48,20 +48,20 @@ _FORMATS = (
 @click.option(
     "--cut-times", metavar="A,B", help="Temporal: the two times, as ISO dates or milliseconds."
 )
-@click.option("--max-len", type=int, help="Users keep their last so many interactions.")
+@click.option("--max-len", type=options.whole(), help="Users keep their last so many interactions.")
 @click.option(
     "--factors", metavar="NAME,…", help="Attributes to make factors of; all if not given."
 )
 @click.option(
     "--min-count",
-    type=int,
+    type=options.whole(),
     default=1,
     show_default=True,
     help="Values of fewer items are pooled into one.",
 )
 @click.option(
     "--co-occurrence",
-    type=int,
+    type=options.whole(),
     metavar="WIDTH",
     help="Also make the factor co_occurrence: vectors by which users have items in common.",
 )
@@ -82,7 +82,7 @@ _FORMATS = (
 )
 @click.option(
     "--max-bad-lines",
-    type=int,
+    type=options.whole(),
     default=0,
     show_default=True,
     help="How many records that cannot be read are left out before it is an error.",

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import rich_click as click
 
+from mfgan.cli import options
 from mfgan.errors import MfganError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -20,15 +21,19 @@ _OPTIONS = (
         help="Displays: one click each, or several clicks make as many events.",
     ),
     click.option("--drop-bad", is_flag=True, help="Displays: leave out those that break a rule."),
-    click.option("--resplit", type=int, metavar="SEED", help="Displays: draw the users' parts."),
+    click.option(
+        "--resplit", type=options.SEED, metavar="SEED", help="Displays: draw the users' parts."
+    ),
     click.option(
         "--alternatives",
-        type=int,
+        type=options.whole(),
         default=9,
         show_default=True,
         help="Displays of RetailRocket: items drawn beside each viewed one.",
     ),
-    click.option("--seed", type=int, default=0, show_default=True, help="Displays: of all draws."),
+    click.option(
+        "--seed", type=options.SEED, default=0, show_default=True, help="Displays: of all draws."
+    ),
 )
 _MINE = ("clicks", "drop_bad", "resplit", "alternatives", "seed")
 _SHARED = ("source", "out", "format", "items", "columns", "overwrite", "as_json", "quiet")

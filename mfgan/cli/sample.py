@@ -14,7 +14,7 @@ from mfgan.cli.options import PATH
 @click.option(
     "--k",
     "count",
-    type=click.IntRange(min=1),
+    type=options.whole(1),
     default=10,
     show_default=True,
     help="Candidates a position.",
@@ -27,13 +27,13 @@ from mfgan.cli.options import PATH
 )
 @click.option(
     "--positions",
-    type=click.IntRange(min=0),
+    type=options.whole(0),
     default=0,
     show_default=True,
     help="Training positions a user, drawn at random; 0: the last one.",
 )
 @options.stage
-@click.option("--seed", type=click.IntRange(min=0), help="Of the draws.  [default: the run's]")
+@click.option("--seed", type=options.SEED, help="Of the draws.  [default: the run's]")
 @options.threads
 @options.as_json
 @options.quiet

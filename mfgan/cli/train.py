@@ -37,7 +37,7 @@ _STAGES = [
 )
 @click.option("--config", type=PATH, help="Settings in a TOML file.")
 @options.overrides
-@click.option("--seed", type=click.IntRange(min=0), help="Seed of everything that is drawn.")
+@click.option("--seed", type=options.SEED, help="Seed of everything that is drawn.")
 @click.option("--device", help="cpu, cuda or cuda:N.")
 @click.option(
     "--precision",
@@ -50,7 +50,7 @@ _STAGES = [
     default=None,
     help="Record a step once and replay it: on a GPU, with a token_budget.",
 )
-@click.option("--threads", type=click.IntRange(min=0), help="Threads of the CPU; 0: all cores.")
+@click.option("--threads", type=options.whole(0), help="Threads of the CPU; 0: all cores.")
 @click.option("--init", type=PATH, help="Start from another run's weights.")
 @click.option("--resume", is_flag=True, help="Go on with the run from its newest checkpoint.")
 @options.as_json

@@ -30,9 +30,9 @@ def command() -> None:
     type=click.Choice(["train", "validation", "test", "held-out"]),
     help="Whom to fit; held-out: validation and test. Policies are judged on users never seen.",
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Of weights, batches and dropout.")
+@click.option("--seed", type=options.SEED, help="Of weights, batches and dropout.")
 @click.option("--device", help="cpu, cuda or cuda:N.")
-@click.option("--threads", type=click.IntRange(min=0), help="CPU threads; 0: as torch chooses.")
+@click.option("--threads", type=options.whole(0), help="CPU threads; 0: as torch chooses.")
 @click.option("--init", type=PATH, help="Warm start from the Shannon stage of another run.")
 @click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
 @options.as_json
@@ -150,7 +150,7 @@ def evaluate(
 )
 @click.option("--preset", type=click.Choice(["tuned", "paper"]), default="tuned", show_default=True)
 @options.overrides
-@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--seeds", type=options.whole(1), default=5, show_default=True)
 @click.option("--figure", type=PATH, help="Draw it here, an SVG file.")
 @options.threads
 @options.as_json

@@ -121,6 +121,8 @@ def evaluation_negatives(dataset: PreparedDataset, split: Split, n: int, seed: i
         MfganError: A user has not enough items left.
     """
     users = _checked(dataset.target_users(split), dataset, n)
+    if len(users) and n > dataset.num_items:
+        _refuse(dataset, int(users[0]), n)  # before there is a table of so many
     drawn = np.empty((len(users), n), np.int32)
     failed = over_parts(
         draw_distinct,

@@ -12,6 +12,7 @@ SplitKind = Literal["leave-one-out", "temporal"]
 
 LEAVE_ONE_OUT: Final = "leave-one-out"
 QUANTILES = (0.8, 0.9)
+_LATEST = 2**63 - 1  # of int64 milliseconds
 MIN_HISTORY = 3  # leave-one-out: one to train on, one validates, one tests
 
 
@@ -40,7 +41,7 @@ class SplitRule:
         times: Temporal: the two times themselves, in milliseconds, in place of the shares.
 
     Raises:
-        MfganError: The kind is another.
+        MfganError: The kind is another, or a time is beyond int64.
     """
 
     kind: SplitKind = LEAVE_ONE_OUT
@@ -51,6 +52,11 @@ class SplitRule:
         if self.kind not in get_args(SplitKind):
             known = ", ".join(get_args(SplitKind))
             raise MfganError(f"prepare: --split must be one of {known}, got {self.kind!r}")
+        for time in self.times or ():
+            if abs(time) > _LATEST:
+                raise MfganError(
+                    f"prepare: --cut-times must be milliseconds within ±{_LATEST}, got {time}"
+                )
 
     def apply(
         self, offsets: np.ndarray, timestamps: np.ndarray | None

@@ -6,6 +6,7 @@ every item not in that history. The target itself always ranks, even where the u
 before. Scores are made for a block of users at a time, so that memory does not grow with users.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,9 +53,10 @@ def parse_protocol(protocol: str) -> int | None:
     if protocol == "full":
         return None
     kind, _, number = protocol.partition(":")
-    if kind != "sampled" or not number.isdecimal() or int(number) < 1:
+    if kind != "sampled" or not re.fullmatch("0*[1-9][0-9]{0,17}", number):
         raise MfganError(
-            f"evaluate: protocol must be full or sampled:n, n at least 1, got {protocol!r}"
+            "evaluate: protocol must be full or sampled:n, n at least 1 and of 18 digits at most,"
+            f" got {protocol[:60]!r}"
         )
     return int(number)
 

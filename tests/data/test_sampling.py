@@ -134,6 +134,7 @@ def test_what_cannot_be_drawn_is_refused(dataset):
         sampler.sample(np.array([0]), 0, epoch=0)
     with pytest.raises(MfganError, match="within 0..59, got 60"):
         sampler.sample(np.array([0, 60]), 1, epoch=0)
-    with pytest.raises(MfganError, match="101 must be left of 100 items"):
-        evaluation_negatives(dataset, "test", 101, seed=0)
+    for count in (101, 10**17):
+        with pytest.raises(MfganError, match=f"{count} must be left of 100 items"):
+            evaluation_negatives(dataset, "test", count, seed=0)
     assert sampler.sample(np.zeros(0, np.int64), 3, epoch=0).shape == (0, 3)

@@ -172,7 +172,10 @@ def test_scores_must_fit_the_catalogue():
         evaluate(dataset, table, max_len=9)
 
 
-@pytest.mark.parametrize("protocol", ["sampled", "sampled:0", "sampled:x", "sampled:-1", "half"])
+@pytest.mark.parametrize(
+    "protocol",
+    ["sampled", "sampled:0", "sampled:x", "sampled:-1", f"sampled:1{'0' * 5000}", "half"],
+)
 def test_protocols_are_checked(protocol):
     with pytest.raises(MfganError, match="evaluate: protocol must be full or sampled:n"):
         evaluate(random_dataset(), TableScorer(np.zeros((40, 51))), protocol=protocol, max_len=9)
