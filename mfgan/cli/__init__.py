@@ -1,5 +1,6 @@
 """The ``mfgan`` command: one file a group of commands, torch imported inside them alone."""
 
+import io
 import os
 import sys
 
@@ -23,6 +24,8 @@ _COMMANDS = {
     "user-model": "mfgan.cli.user_model",
     "policy": "mfgan.cli.policy",
 }
+
+_AROUND = 20  # letters shown on each side of one that cannot be written
 
 
 class _LazyGroup(click.RichGroup):
@@ -55,7 +58,13 @@ def cli(debug: bool) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; a mistake that the user can mend gives one line and exit status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        # A title that a terminal cannot show is written with escapes; nothing stops for it.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
+        for word in arguments:
+            word.encode()  # bytes that are no text come as lone surrogates, which nobody takes
         sys.exit(cli.main(args=arguments, prog_name="mfgan", standalone_mode=False) or 0)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
@@ -68,6 +77,11 @@ def main(arguments: list[str] | None = None) -> None:
         if "--debug" in arguments:
             raise
         _fail("mfgan", str(error))
+    except UnicodeEncodeError as error:
+        if "--debug" in arguments:
+            raise
+        got = error.object[max(error.start - _AROUND, 0) : error.end + _AROUND]
+        _fail("mfgan", f"names and text must be {error.encoding.upper()}, got {got!r}")
     except click.Abort:
         click.echo("mfgan: stopped", err=True)
         sys.exit(1)

@@ -156,6 +156,8 @@ def _parquet_files(source: str) -> list[Path]:
         files = [existing_file(source)]
     if not files:
         raise MfganError(f"prepare: {source} must name Parquet files, found none")
+    for path in files:
+        str(path).encode()  # Polars takes no name that is not text
     return files
 
 
