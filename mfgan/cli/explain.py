@@ -1,5 +1,7 @@
 """``mfgan explain``: which factors spoke for a user's items, step by step."""
 
+import hashlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,8 @@ from mfgan.cli.options import PATH
 
 if TYPE_CHECKING:
     from mfgan.explain import Explanation
+
+_LETTERS = 100  # of an id in a file's name
 
 
 @click.command("explain")
@@ -69,7 +73,7 @@ def command(
     explainer = Explainer(run, stage=stage, device=device)
     session_or_none = None if session is None else look_up(explainer.recommender, None, session)
     found = explainer.explain(user=user, session=session_or_none, k=count, steps=steps)
-    stem = out or run / "explain" / _file_name(found.name)
+    stem = out or run / "explain" / file_name(f"session {session}" if user is None else user)
     paths = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg", "json")}
     save_plot(found, paths["png"], paths["svg"])
     write_json(paths["json"], found.details)
@@ -81,10 +85,11 @@ def command(
         click.echo(json.dumps(found.details, allow_nan=False, ensure_ascii=False))
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
+    """A name that any file system takes: the given one, or what it is like and a digest of it."""
     # An id of the log may hold anything, a slash or a leading dot included.
-    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
-    return safe[:100] or "_"
+    safe = re.sub(r"[^\w-]", "_", name, flags=re.ASCII)[:_LETTERS]
+    return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
 
 
 def _show(reporter: Any, found: "Explanation") -> None:

@@ -1,6 +1,7 @@
 """The commands that use a run: eval, recommend, explain, report."""
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from made import made_dataset
 from made_run import finished_run
 
 from mfgan.cli import main
+from mfgan.cli.explain import file_name
 from mfgan.cli.recommend import ids_of, why
 from mfgan.evaluation.protocol import evaluate
 from mfgan.evaluation.scorers import GeneratorScorer
@@ -90,6 +92,16 @@ def test_threads_are_those_asked_for(run, capsys, tmp_path, monkeypatch, words):
     code, _, err = call(capsys, command, run.path, *others, *outs, "--threads", 3, "--quiet")
     assert (code, asked) == (0, [3]), err
     assert call(capsys, command, run.path, *others, "--threads", 0)[0] == 2
+
+
+def test_files_of_explanations_have_names_of_their_own():
+    same = ["a", "u_1-B", "7", "x" * 100]
+    assert [file_name(name) for name in same] == same
+    others = ["a/b", "a b", "a_b", "..", ".", "ä" * 300, "ö" * 300, "x" * 101, "x" * 102]
+    names = [file_name(name) for name in others]
+    assert len(set(names)) == len(others)
+    assert names[0] == "a_b-c14cddc033"
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,111}", name) for name in names)
 
 
 @pytest.mark.parametrize("command", ["eval", "recommend", "explain", "report"])
