@@ -191,8 +191,11 @@ def _numeric_rule(values: pl.Series) -> AttributeRule:
 def _list_rule(values: pl.Series, name: str) -> tuple[pl.Expr, AttributeRule | None]:
     column = pl.col(values.name)
     inner = values.dtype.inner  # type: ignore[attr-defined]
+    if inner in (pl.String, pl.Categorical, pl.Enum):
+        lists = column.arr.to_list() if isinstance(values.dtype, pl.Array) else column
+        return lists.cast(pl.List(pl.String)), MULTI
     if not inner.is_float():
-        return column, MULTI if inner in (pl.String, pl.Categorical) or inner.is_integer() else None
+        return column, MULTI if inner.is_integer() else None
     if isinstance(values.dtype, pl.Array):
         return column.cast(pl.Array(pl.Float32, values.dtype.size)), AttributeRule("dense")
     widths = values.list.len().drop_nulls().unique().sort().to_list()

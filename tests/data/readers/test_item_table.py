@@ -5,6 +5,7 @@ import datetime as dt
 import polars as pl
 import pytest
 
+from mfgan.data.factor_rules import build_factor
 from mfgan.data.readers import AttributeRule, read_log
 from mfgan.errors import MfganError
 
@@ -68,6 +69,19 @@ def test_kinds_by_type(log, tmp_path):
     assert rule.labels[:2] == ("under 30", "30 to 60")
     assert rule.labels[-1] == "270 and over"
     assert found.sources[1].path == "items.parquet"
+
+
+@pytest.mark.parametrize("dtype", [pl.String, pl.Categorical, pl.Enum(["red", "blue"])])
+@pytest.mark.parametrize("outer", [pl.List, lambda inner: pl.Array(inner, 2)])
+def test_lists_of_names_are_labels_whatever_their_type(log, tmp_path, dtype, outer):
+    colours = pl.Series("colours", [["red", "blue"], ["red", None], None], dtype=outer(dtype))
+    path = tmp_path / "items.parquet"
+    pl.DataFrame({"sku": [1, 2, 3], "colours": colours}).write_parquet(path)
+    found = read(log, path)
+    assert found.attributes["colours"].kind == "multi"
+    made = build_factor(found.items.collect()["colours"], found.attributes["colours"])
+    assert made.labels == ("unknown", "blue", "red")
+    assert made.values.tolist() == [0, 1, 2, 2, 0]
 
 
 def test_text_tables_get_their_numbers(log, tmp_path):
