@@ -26,7 +26,8 @@ def ids(values: pl.Series) -> pl.Series:
     """Ids as Int64 where every one is a whole number in its plain form, else as String.
 
     Args:
-        values: Integers, whole floats or text. ``007`` stays text, since it is not ``7``.
+        values: Integers, whole floats or text. ``007`` stays text, since it is not ``7``; spaces
+            around an id are no part of it.
 
     Returns:
         Int64 or String; null where there is no id (empty, NaN, null, a fraction, a nested value).
@@ -52,6 +53,7 @@ def _unsigned(values: pl.Series) -> pl.Series:
 
 def _text_ids(values: pl.Series) -> pl.Series:
     name = values.name
+    values = values.str.strip_chars()
     values = values.to_frame().select(pl.when(~pl.col(name).is_in(NO_ID)).then(name)).to_series()
     numbers = values.cast(pl.Int64, strict=False)
     if numbers.null_count() > values.null_count():

@@ -57,6 +57,7 @@ def _id(sample: pl.Series) -> pl.Expr | None:
         return None if dtype == pl.UInt64 else column.cast(pl.Int64)
     if dtype != pl.String:
         return None
+    column = column.str.strip_chars()
     if cells.ids(sample).dtype == pl.Int64:
         number = column.cast(pl.Int64, strict=False)
         return pl.when(number.cast(pl.String) == column).then(number)
