@@ -3,7 +3,8 @@
 The rules, in one place. The history of a target is everything the user did before it; a target
 without any history is left out, for there is nothing to predict it from. Full ranking is against
 every item not in that history. The target itself always ranks, even where the user has had it
-before. Scores are made for a block of users at a time, so that memory does not grow with users.
+before; coverage and popularity are of what is recommended, which never holds such an item. Scores
+are made for a block of users at a time, so that memory does not grow with users.
 """
 
 import re

@@ -61,25 +61,24 @@ def scan_block(scores: Tensor, targets: npt.NDArray[np.int64], excluded: Exclude
     Args:
         scores: ``(num_users, num_items + 1)`` float32 on any device; column 0 is ignored.
         targets: ``(num_users,)`` the target's item_idx, 0 for none (its counts mean nothing).
-        excluded: What each user has seen. Never the target itself: it ranks even if the user has
-            had it before.
+        excluded: What each user has seen. The target ranks even if the user has had it before;
+            among the best it is then as little as anything else that was had.
         k: How many of the best items to keep, 0 for none.
 
     Returns:
         The outcome, on the host.
     """
     rows, columns = scores.shape
-    goal_item = torch.from_numpy(targets).to(scores.device)
+    goal_item = torch.from_numpy(targets).to(scores.device)[:, None]
     bad = ~scores[:, 1:].isfinite().all(dim=1)
-    goal = scores.gather(1, goal_item[:, None])
+    goal = scores.gather(1, goal_item)
     seen_rows, seen_items = (torch.from_numpy(x).to(scores.device) for x in excluded.laid_out())
-    candidate = torch.ones_like(scores, dtype=torch.bool)
-    candidate[seen_rows, seen_items] = False
-    candidate.scatter_(1, goal_item[:, None], True)
-    candidate[:, 0] = False
-    better = ((scores > goal) & candidate).sum(dim=1)
-    ties = ((scores == goal) & candidate).sum(dim=1) - (goal_item > 0).long()
-    masked = scores.masked_fill(~candidate, -torch.inf)
+    unseen = torch.ones_like(scores, dtype=torch.bool)
+    unseen[seen_rows, seen_items] = False
+    unseen[:, 0] = False
+    better = ((scores > goal) & unseen).sum(dim=1)
+    ties = ((scores == goal) & unseen).sum(dim=1) - unseen.gather(1, goal_item)[:, 0].long()
+    masked = scores.masked_fill(~unseen, -torch.inf)
     best, place = _stable_top(masked, min(k, columns))
     top = torch.zeros((rows, k), dtype=torch.int32, device=scores.device)
     top_scores = torch.full((rows, k), -torch.inf, device=scores.device)

@@ -62,10 +62,11 @@ def _scan_rows(  # type: ignore[no-untyped-def]
         above, equal, finite = 0, -1 if target > 0 else 0, 0
         for place in range(starts[row], ends[row]):
             item = items[place]
-            if mark[item] != stamp and item != target:
+            if mark[item] != stamp:
                 mark[item] = stamp
-                above -= line[item] > goal
-                equal -= line[item] == goal
+                if item != target:  # which ranks all the same, though it is not recommended
+                    above -= line[item] > goal
+                    equal -= line[item] == goal
         threshold = np.float32(_LARGEST)
         for start in range(1, num_columns, _CHUNK):
             stop = min(start + _CHUNK, num_columns)

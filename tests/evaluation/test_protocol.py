@@ -107,6 +107,15 @@ def test_lists_shorter_than_k_cover_only_what_they_hold():
     assert found.coverage == pytest.approx({"coverage@2": 2 / 5, "coverage@5": 3 / 5})
 
 
+def test_a_target_that_was_had_before_ranks_but_is_not_recommended():
+    dataset = InMemoryDataset([[1, 2, 1], [2, 3, 4]], 5)
+    table = np.array([[0, 9, 8, 7, 1, 2], [0, 1, 8, 2, 7, 3]])
+    found = evaluate(dataset, TableScorer(table), max_len=9, cutoffs=(1, 2))
+    assert found.better.tolist() == [0, 0]
+    # Seen: {1, 2}, {2, 3}. First two: (3, 5), (4, 5).
+    assert found.coverage == pytest.approx({"coverage@1": 2 / 5, "coverage@2": 3 / 5})
+
+
 def test_slices_by_history_length():
     dataset = InMemoryDataset([[1] * 31 + [2], [1] * 32 + [2], [1] * 200 + [3]], 4)
     table = np.array([[0, 0, 9, 0, 0], [0, 0, 0, 9, 9], [0, 0, 5, 9, 0]])

@@ -22,11 +22,11 @@ def make(rows, columns, *, levels, seed=0, longest=30):
 def by_sorting(scores, targets, excluded, k):
     rows = []
     for row, target in enumerate(targets):
-        seen = set(excluded.items[excluded.starts[row] : excluded.ends[row]].tolist()) - {target}
+        seen = set(excluded.items[excluded.starts[row] : excluded.ends[row]].tolist())
         left = [i for i in range(1, scores.shape[1]) if i not in seen]
         line = scores[row].tolist()
         better = sum(line[i] > line[target] for i in left)
-        ties = sum(line[i] == line[target] for i in left) - 1
+        ties = sum(line[i] == line[target] for i in left if i != target)
         best = sorted(left, key=lambda i: (-line[i], i))[:k]
         rows.append((better, ties, best + [0] * (k - len(best))))
     return rows
