@@ -16,6 +16,7 @@ from mfgan.data.factors import (
     popularity_factor,
 )
 from mfgan.data.readers import AttributeRule
+from mfgan.data.readers.raw_log import edge_texts
 from mfgan.errors import MfganError, nearest
 from mfgan.names import ID
 
@@ -185,7 +186,7 @@ def _dense(name: str, values: pl.Series) -> Factor:
 def _in_words(rule: AttributeRule, min_count: int) -> str:
     parts: list[str] = [rule.kind]
     if rule.kind == "binned":
-        parts.append("edges " + ", ".join(f"{edge:g}" for edge in rule.edges))
+        parts.append("edges " + ", ".join(edge_texts(rule.edges)))
     elif rule.kind != "dense" and min_count > 1:
         parts.append(f"values of fewer than {min_count} items pooled into {RARE}")
     return "; ".join([*parts, rule.note] if rule.note else parts)

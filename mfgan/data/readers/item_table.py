@@ -11,7 +11,7 @@ import polars as pl
 from mfgan.data.columns import ITEM_ID, ITEM_IDX
 from mfgan.data.readers.cells import MILLISECOND, iso_times
 from mfgan.data.readers.items import CATEGORICAL, MULTI, TITLE, Items, split_labels
-from mfgan.data.readers.raw_log import AttributeRule, Request, SourceFile
+from mfgan.data.readers.raw_log import AttributeRule, Request, SourceFile, edge_texts
 from mfgan.data.readers.sources import account, existing_file, is_remote, plain_suffix, read_bytes
 from mfgan.errors import MfganError, nearest
 
@@ -181,7 +181,7 @@ def _numeric_rule(values: pl.Series) -> AttributeRule:
     known = np.sort(values.cast(pl.Float64).fill_nan(None).drop_nulls().to_numpy())
     found = {float(known[len(known) * place // _BINS]) for place in range(1, _BINS) if len(known)}
     edges = sorted(edge for edge in found if edge > known[0])
-    texts = [f"{edge:g}" for edge in edges]
+    texts = edge_texts(edges)
     labels = [f"under {texts[0]}" if texts else "any"]
     labels += [f"{low} to {high}" for low, high in pairwise(texts)]
     labels += [f"{texts[-1]} and over"] if texts else []

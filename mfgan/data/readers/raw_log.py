@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -63,6 +63,14 @@ class AttributeRule:
             )
         if self.kind != "binned" and (self.edges or self.labels):
             raise ValueError(f"AttributeRule: edges and labels are for binned, got {self.kind}")
+
+
+def edge_texts(edges: Sequence[float]) -> list[str]:
+    """Numbers, all different, as short texts; in full where short ones would be the same."""
+    short = [f"{edge:g}" for edge in edges]
+    if len(set(short)) == len(short):
+        return short
+    return [repr(edge).removesuffix(".0") for edge in edges]
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 import datetime as dt
 
+import numpy as np
 import polars as pl
 import pytest
 
-from mfgan.data.factor_rules import build_factor
+from mfgan.data.factor_rules import build_factor, build_factors
 from mfgan.data.readers import AttributeRule, read_log
 from mfgan.errors import MfganError
 
@@ -82,6 +83,19 @@ def test_lists_of_names_are_labels_whatever_their_type(log, tmp_path, dtype, out
     made = build_factor(found.items.collect()["colours"], found.attributes["colours"])
     assert made.labels == ("unknown", "blue", "red")
     assert made.values.tolist() == [0, 1, 2, 2, 0]
+
+
+@pytest.mark.parametrize("first", [12_345_678, 1_600_000_000_000, 1 << 52])
+def test_bins_that_lie_close_have_labels_of_their_own(log, tmp_path, first):
+    path = tmp_path / "items.parquet"
+    pl.DataFrame({"sku": range(300), "size": range(first, first + 300)}).write_parquet(path)
+    rule = read(log, path).attributes["size"]
+    assert rule.labels[:2] == (f"under {first + 30}", f"{first + 30} to {first + 60}")
+    assert len(set(rule.labels)) == 10
+    _, words = build_factors(
+        pl.DataFrame({"item_id": [1], "size": [first]}), {"size": rule}, np.array([0, 1])
+    )[-1]
+    assert f"edges {first + 30}, {first + 60}, " in words
 
 
 def test_text_tables_get_their_numbers(log, tmp_path):
