@@ -215,11 +215,36 @@ class AttentionState(_WindowState):
 
     def forward(self, features: ItemFeatures, history: ClickHistory, rng: Tensor | None) -> Tensor:
         bounds = history.cu_seqlens.long()
-        place = torch.arange(len(history.items), device=history.items.device)
-        place = place - torch.repeat_interleave(bounds[:-1], bounds.diff())
-        x = self.inputs(features, history.items) + self.positions(place.clamp_max(self.width))
+        starts = torch.repeat_interleave(bounds[:-1], bounds.diff())
+        place = torch.arange(len(history.items), device=history.items.device) - starts
+        x = self.inputs(features, history.items)
         longest = int(history.lengths.max(initial=1))
-        for block in self.blocks:
-            x = block(x, history.cu_seqlens, longest, rng)
-        normed: Tensor = self.norm(x)
+        if longest <= self.width + 1:
+            return self._attended(x + self.positions(place), history.cu_seqlens, longest, rng)
+        # Up to ``width`` clicks a history is one session. Each token behind them ends a session of
+        # its own, the token 0 and the last clicks, as in `advance`.
+        inside = place <= self.width
+        early, late = torch.nonzero(inside)[:, 0], torch.nonzero(~inside)[:, 0]
+        window = torch.arange(self.width + 1, device=place.device)
+        clicks = torch.where(window > 0, late[:, None] - self.width + window, starts[late, None])
+        whole = late.new_full((len(late),), self.width + 1)
+        ends = torch.cat([bounds.diff().clamp_max(self.width + 1), whole]).cumsum(0)
+        x = x.index_select(0, torch.cat([early, clicks.flatten()]))
+        x = x + self.positions(torch.cat([place[early], window.repeat(len(late))]))
+        wanted = torch.arange(len(early), device=place.device)
+        wanted = torch.cat([wanted, ends[len(bounds) - 1 :] - 1])
+        states = self._attended(x, F.pad(ends, (1, 0)).int(), self.width + 1, rng, wanted)
+        return states[torch.cat([early, late]).argsort()]
+
+    def _attended(
+        self,
+        x: Tensor,
+        cu_seqlens: Tensor,
+        longest: int,
+        rng: Tensor | None,
+        wanted: Tensor | None = None,
+    ) -> Tensor:
+        for block in self.blocks[:-1]:
+            x = block(x, cu_seqlens, longest, rng)
+        normed: Tensor = self.norm(self.blocks[-1](x, cu_seqlens, longest, rng, wanted))
         return normed

@@ -19,6 +19,7 @@ CONFIGS = {
         encoder="pw", features=("one-hot",), position_activation=False, band_size=3
     ),
     "attention": UserModelConfig(encoder="attention", max_clicks=3),
+    "attention of two blocks": UserModelConfig(encoder="attention", max_clicks=2, num_blocks=2),
     "batch norm": UserModelConfig(batch_norm=True),
 }
 
@@ -73,8 +74,36 @@ def test_stepping_gives_the_states_of_training(data, name):
         carry = model.encoder.advance(model.features, carry, clicks[:, step])
 
 
-def test_a_full_window_forgets_the_oldest_click(data):
-    model = built(data, "pw")
+@pytest.mark.parametrize("name", CONFIGS)
+def test_stepping_goes_on_as_training_does_when_the_window_is_full(data, name):
+    model = built(data, name)
+    clicks = torch.tensor([[3, 1, 3, 7, 2, 5, 5, 9], [4, 8, 6, 1, 0, 0, 0, 0]])
+    history = ClickHistory.from_windows(clicks, torch.tensor([8, 4]))
+    states = model.encoder(model.features, history, None).split([9, 5])
+    carry = model.encoder.begin(model.features, 2)
+    items, context = torch.arange(1, 4), torch.zeros(3, 3)
+    for step in range(8):
+        carry = model.encoder.advance(model.features, carry, clicks[:, step])
+        for user in range(2):
+            after = states[user][min(step + 1, len(states[user]) - 1)]
+            utilities = [
+                model.utilities(one[None], items, torch.zeros(3, dtype=torch.int64), context)
+                for one in (carry.hidden[user], after)
+            ]
+            torch.testing.assert_close(*utilities)
+
+
+def test_attention_learns_from_no_click_before_its_window(data):
+    model = built(data, "attention")
+    history = ClickHistory.from_windows(torch.tensor([[7, 1, 2, 3]]), torch.tensor([4]))
+    model.encoder(model.features, history, None)[-1].square().sum().backward()
+    found = model.features.embedding.weight.grad.abs().sum(1) > 0
+    assert found[:8].tolist() == [False, True, True, True, False, False, False, False]
+
+
+@pytest.mark.parametrize("name", ["pw", "attention"])
+def test_a_full_window_forgets_the_oldest_click(data, name):
+    model = built(data, name)
     carry = model.encoder.begin(model.features, 1)
     for item in (7, 1, 2, 3):
         carry = model.encoder.advance(model.features, carry, torch.tensor([item]))
