@@ -118,14 +118,14 @@ def evaluate(
     from mfgan.console import Reporter
     from mfgan.data.displays import DisplayDataset
     from mfgan.data.displays.batch import EventStore
-    from mfgan.evaluation.choice import evaluate_choice, floors
+    from mfgan.evaluation.choice import evaluate_choice, floors, judged_users
     from mfgan.simulation.fidelity import fidelity as judge
     from mfgan.training.user_model.compare import evaluate_run
     from mfgan.training.user_model.run import UserModelRun, fitted_users
 
     run = UserModelRun.open(run_dir, dataset=DisplayDataset.open(dataset) if dataset else None)
     data, seed = run.dataset, run.settings.seed
-    store, users = EventStore(data), data.users(part)
+    store, users = EventStore(data), judged_users(data, part)
     rows: dict[str, Any] = {}
     for name, scorer in floors(data, fitted_users(data, run.settings)).items():
         rows[name] = _cells(evaluate_choice(store.batches(users), scorer, seed=seed))

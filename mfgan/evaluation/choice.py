@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mfgan.data.displays.batch import EventBatch
 from mfgan.data.displays.dataset import DisplayDataset
+from mfgan.errors import MfganError
 from mfgan.evaluation.bootstrap import mean_intervals
 from mfgan.models.choice import Choice
 
@@ -131,6 +132,22 @@ def evaluate_choice(
     return ChoiceEvaluation(
         np.concatenate(likelihoods), np.concatenate(hits), np.concatenate(bins), seed
     )
+
+
+def judged_users(dataset: DisplayDataset, part: str) -> np.ndarray:
+    """``(n,)`` int64 users of a part that a model is judged on, ascending.
+
+    Args:
+        dataset: Prepared displays.
+        part: ``train``, ``validation`` or ``test``.
+
+    Raises:
+        MfganError: No such part, or nobody in it.
+    """
+    users = dataset.users(part)
+    if not len(users):
+        raise MfganError(f"{dataset.path}: must have {part} users to judge on, got none")
+    return users
 
 
 def click_hits(utilities: Tensor, batch: EventBatch) -> Tensor:

@@ -8,7 +8,14 @@ from typing import Any
 from mfgan.console import SILENT, Reporter
 from mfgan.data.displays.batch import EventStore
 from mfgan.data.displays.dataset import DisplayDataset
-from mfgan.evaluation.choice import ECE, LOG_LIKELIHOOD, METRICS, evaluate_choice, floors
+from mfgan.evaluation.choice import (
+    ECE,
+    LOG_LIKELIHOOD,
+    METRICS,
+    evaluate_choice,
+    floors,
+    judged_users,
+)
 from mfgan.evaluation.seeds import over_seeds
 from mfgan.files import read_json, write_json
 from mfgan.training.user_model.config import load_settings
@@ -73,9 +80,12 @@ def evaluate_run(run: UserModelRun, part: str = "test") -> dict[str, dict[str, A
     Args:
         run: A finished run.
         part: ``test``, ``validation`` or ``train``.
+
+    Raises:
+        MfganError: Nobody is in that part.
     """
     store = EventStore(run.dataset)
-    users = run.dataset.users(part)
+    users = judged_users(run.dataset, part)
     found = {
         name: evaluate_choice(store.batches(users), run.user(name), seed=run.settings.seed)
         for name in dict.fromkeys(CHECKPOINT_OF.values())
@@ -111,8 +121,14 @@ def compare_models(
 
     Returns:
         What ``compare.json`` holds: cells, floors, summary and conclusions.
+
+    Raises:
+        MfganError: A data set has no validation or no test users.
     """
     out = Path(out)
+    for dataset in datasets.values():
+        for part in ("validation", "test"):
+            judged_users(dataset, part)
     cells: list[dict[str, Any]] = []
     with reporter.task("compare", len(datasets) * len(VARIANTS) * len(seeds)) as task:
         for name, dataset in datasets.items():

@@ -70,6 +70,19 @@ def _others(dataset: DisplayDataset, settings: UserModelSettings) -> tuple[np.nd
     return np.sort(order[:cut]), np.sort(order[cut:])
 
 
+def _check_users(dataset: DisplayDataset, settings: UserModelSettings) -> None:
+    if not len(fitted_users(dataset, settings)):
+        raise MfganError(f"{dataset.path}: must have users to fit ({settings.users}), got none")
+    selecting = selecting_users(dataset, settings)
+    clicks = dataset.clicks[np.isin(dataset.event_users, selecting)]
+    if not (clicks >= 0).any():
+        who = "validation" if settings.users == "train" else f"a fifth of {settings.users}"
+        raise MfganError(
+            f"{dataset.path}: must have clicks of the users who choose checkpoints ({who}), got"
+            f" none of {len(selecting)} users"
+        )
+
+
 def new_user(
     dataset: DisplayDataset, settings: UserModelSettings, stage: str, *, device: str
 ) -> LearnedUser:
@@ -121,9 +134,11 @@ def train_user_model(
         The finished run.
 
     Raises:
-        MfganError: The directory holds another run, or a setting does not fit the data.
+        MfganError: The directory holds another run, a setting does not fit the data, or there is
+            nobody to fit or no click to choose checkpoints by.
     """
     run = Path(run)
+    _check_users(dataset, settings)
     with exclusive(run):
         _claim(run, dataset, settings, resume)
         store = EventStore(dataset)

@@ -8,7 +8,7 @@ from mfgan.data.displays.batch import EventStore
 from mfgan.errors import MfganError
 from mfgan.training.user_model import loop
 from mfgan.training.user_model import run as module
-from mfgan.training.user_model.compare import VARIANTS, compare_models
+from mfgan.training.user_model.compare import VARIANTS, compare_models, evaluate_run
 from mfgan.training.user_model.config import load_settings
 from mfgan.training.user_model.loop import run_stage
 from mfgan.training.user_model.run import UserModelRun, train_user_model
@@ -109,6 +109,37 @@ def test_a_judge_can_be_fitted_to_validation_or_test_users(data):
         mine = [*fitted.tolist(), *selecting.tolist()]
         assert sorted(mine) == data.users(part).tolist()
         assert len(selecting) == len(mine) // 5
+
+
+@pytest.mark.parametrize(
+    ("displays", "users", "message"),
+    [
+        ([(0, 0, [1, 2], 2, 0)], "train", r"\(validation\), got none of 0 users"),
+        ([(0, 0, [1, 2], 2, 0), (1, 1, [1], None, 1)], "train", r"\(validation\), got none of 1"),
+        ([(1, 0, [1, 2], 2, 1)], "train", r"users to fit \(train\), got none"),
+        ([(0, 0, [1, 2], 2, 0)], "test", r"users to fit \(test\), got none"),
+        (
+            [(user, user, [1, 2], 2, 2) for user in range(4)],
+            "test",
+            r"\(a fifth of test\), got none of 0",
+        ),
+    ],
+)
+def test_users_who_are_not_there_are_missed_before_training(tmp_path, displays, users, message):
+    data = make(tmp_path, displays)
+    chosen = load_settings(overrides=[*SHORT, f"users={users}"])
+    with pytest.raises(MfganError, match=f"prepared: must have .*{message}"):
+        train_user_model(data, tmp_path / "run", chosen)
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_test_users_a_run_is_judged_by_the_others(tmp_path):
+    data = make(tmp_path, [(0, 0, [1, 2], 2, 0), (1, 1, [1, 2], 1, 1)])
+    run = train_user_model(data, tmp_path / "run", load_settings(overrides=SHORT))
+    assert evaluate_run(run, "validation")["P@1"]["value"] in (0, 1)
+    for judge in (evaluate_run, lambda run, _: compare_models({"a": run.dataset}, tmp_path / "c")):
+        with pytest.raises(MfganError, match="must have test users to judge on, got none"):
+            judge(run, "test")
 
 
 def test_what_cannot_go_on(data, tmp_path):
