@@ -134,6 +134,8 @@ def read_mind(request: DisplayRequest) -> RawDisplays:
     names = {DISPLAY_ID: display, USER_ID: user, TIMESTAMP: when, ITEM_ID: shown_in}
     frame = rename(frame, names, path.name)
     time = pl.col(TIMESTAMP).str.to_datetime("%m/%d/%Y %I:%M:%S %p", strict=False)
+    rule = "the time must be like 11/11/2019 9:05:58 AM"
+    _refuse(frame, time.is_null(), rule, path.name, got=TIMESTAMP)
     frame = frame.with_columns(time.dt.epoch("ms").alias(TIMESTAMP))
     shown = pl.col(ITEM_ID).fill_null("").str.split(" ")
     frame = frame.with_columns(shown.alias(ITEM_ID)).with_columns(
@@ -171,8 +173,8 @@ def read_open_bandit(request: DisplayRequest) -> RawDisplays:
     )
     keyed = integers(keyed, [ITEM_ID, POSITION, CLICK], path.name)
     keyed = _propensities(keyed, "propensity_score", path.name)
-    time = pl.col(TIMESTAMP).str.to_datetime(time_zone="UTC", strict=False)
-    keyed = keyed.with_columns(time.dt.epoch("ms").alias(TIMESTAMP))
+    _refuse(keyed, pl.col(TIMESTAMP).is_null(), "must have a timestamp", path.name)
+    keyed = times(keyed, path.name)
     rules = {"users": "rows of equal user_feature_* are one user"}
     return RawDisplays(keyed, path.name, [source_entry(path)], rules=rules)
 
@@ -218,10 +220,13 @@ def _propensities(frame: pl.DataFrame, column: str, name: str) -> pl.DataFrame:
     return frame
 
 
-def _refuse(frame: pl.DataFrame, wrong: pl.Expr, rule: str, name: str) -> None:
+def _refuse(
+    frame: pl.DataFrame, wrong: pl.Expr, rule: str, name: str, *, got: str | None = None
+) -> None:
     bad = frame.filter(wrong)
     if bad.height:
-        raise MfganError(f"{name}: row {bad[ROW][0]:,}: {rule}")
+        came = f", got {bad[got][0] or ''!r}" if got else ""
+        raise MfganError(f"{name}: row {bad[ROW][0]:,}: {rule}{came}")
 
 
 def read_views(request: DisplayRequest) -> RawDisplays:

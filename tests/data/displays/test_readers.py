@@ -107,6 +107,30 @@ def test_open_bandit(tmp_path):
         prepare_displays(log, tmp_path / "bad", format="displays-open-bandit")
 
 
+@pytest.mark.parametrize(
+    ("format", "lines", "message"),
+    [
+        (
+            "mind",
+            "1\tU\t13/11/2019 9:05:58 AM\t\tN1-1",
+            "the time must be like .*, got '13/11/2019 9:05:",
+        ),
+        ("mind", "1\tU\t\t\tN1-1", "the time must be like 11/11/2019 9:05:58 AM, got ''"),
+        ("open-bandit", "soon,1,1,0,0.5", "timestamp must be a number or an ISO date, got 'soon'"),
+        ("open-bandit", ",1,1,0,0.5", "must have a timestamp"),
+    ],
+)
+def test_a_time_that_cannot_be_read_is_named(tmp_path, format, lines, message):
+    good = {
+        "mind": "1\tU\t11/11/2019 9:05:58 AM\t\tN1-1\n",
+        "open-bandit": "timestamp,item_id,position,click,propensity_score\n",
+    }
+    (tmp_path / "log").write_text(f"{good[format]}{lines}\n")
+    with pytest.raises(MfganError, match=f"^log: row 2: {message}"):
+        prepare_displays(tmp_path / "log", tmp_path / "out", format=f"displays-{format}")
+    assert not (tmp_path / "out").exists()
+
+
 def test_trivago_click_on_what_was_not_shown(tmp_path):
     log = tmp_path / "trivago.csv"
     head = "user_id,session_id,timestamp,step,action_type,reference,impressions\n"
