@@ -23,7 +23,8 @@ def estimate_log(
         seed: Of the bootstrap and of the folds of the reward's prediction.
 
     Raises:
-        MfganError: The log has no propensities or displays of several items.
+        MfganError: The log has no propensities or displays of several items, or the policy shows
+            none of its items.
     """
     data = DisplayDataset.open(log)
     if data.propensities is None or len(data.items) != data.num_events:

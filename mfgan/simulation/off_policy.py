@@ -58,7 +58,8 @@ def estimate(
         IPS, SNIPS and, with predictions, DR.
 
     Raises:
-        MfganError: Lengths differ, there is no round, or a propensity is not within (0, 1].
+        MfganError: Lengths differ, there is no round, a propensity is not within (0, 1], or the
+            policy in question takes none of the logged actions.
     """
     columns = {"propensities": propensities, "probabilities": probabilities}
     if (predicted is None) != (predicted_policy is None):
@@ -76,6 +77,11 @@ def estimate(
     if not inside.all():
         wrong = propensities[~inside][0]
         raise MfganError(f"off-policy: propensities must be within (0, 1], got {wrong}")
+    if not (probabilities > 0).any():
+        raise MfganError(
+            "off-policy: the policy must take the logged action of a round or more, got none of"
+            f" {len(rewards):,} (does it know the items of the log?)"
+        )
     if clip <= 0:
         raise MfganError(f"off-policy: clip must be above 0, got {clip}")
     weights = np.minimum(probabilities / propensities, clip).astype(np.float64)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from made_displays import make
 
+from mfgan.data.displays import prepare_displays
 from mfgan.errors import MfganError
 from mfgan.evaluation.seeds import over_seeds
 from mfgan.models.user_model import build_user_model
@@ -13,6 +14,7 @@ from mfgan.simulation.agreement import agreement
 from mfgan.simulation.cascading import CascadingNetworks, PolicySettings
 from mfgan.simulation.fidelity import fidelity
 from mfgan.simulation.learning import PolicyTrainer, Replay
+from mfgan.simulation.logged import estimate_log
 from mfgan.simulation.off_policy import RewardTable, estimate
 from mfgan.simulation.recommenders import (
     GreedyRecommender,
@@ -232,11 +234,23 @@ def test_estimators_find_another_policys_reward():
         (([], [], []), "there must be rounds, got none"),
         (([1.0], [0.0], [0.5]), r"propensities must be within \(0, 1\], got 0.0"),
         (([1.0], [np.nan], [0.5]), r"propensities must be within \(0, 1\], got nan"),
+        (([1.0, 0.0], [0.5, 0.5], [0.0, 0.0]), "logged action of a round or more, got none of 2"),
     ],
 )
 def test_wrong_logs(arguments, message):
     with pytest.raises(MfganError, match=message):
         estimate(*(np.array(one) for one in arguments))
+
+
+def test_a_policy_whose_log_shares_no_item(tmp_path):
+    head = "timestamp,item_id,position,click,propensity_score\n2019-11-24 00:00:00+00:00,"
+    for name, row in (("mine", "1,1,1,0.5"), ("same", "1,1,0,0.5"), ("other", "9,1,1,0.5")):
+        (tmp_path / f"{name}.csv").write_text(f"{head}{row}\n")
+        prepare_displays(tmp_path / f"{name}.csv", tmp_path / name, format="displays-open-bandit")
+    found = estimate_log(tmp_path / "mine", str(tmp_path / "same"))
+    assert found["estimates"][0]["value"] == 2
+    with pytest.raises(MfganError, match="must take the logged action of a round or more"):
+        estimate_log(tmp_path / "mine", str(tmp_path / "other"))
 
 
 def test_fidelity_of_a_model_that_knows_nothing(data, user):
