@@ -87,6 +87,7 @@ class SimulatedUsers:
             self.steps = torch.zeros(self.num_users, dtype=torch.int64, device=device)
             self.shown = torch.zeros(self.num_users, limit, 1, dtype=torch.int64, device=device)
             self.clicked = torch.zeros(self.num_users, limit, dtype=torch.int64, device=device)
+            self._left = torch.zeros(self.num_users, dtype=torch.bool, device=device)
             return
         self._carries = {
             name: _where(which, fresh[name], carry) for name, carry in self._carries.items()
@@ -94,6 +95,7 @@ class SimulatedUsers:
         self.steps = self.steps.masked_fill(which, 0)
         self.shown[which] = 0
         self.clicked[which] = 0
+        self._left = self._left & ~which
 
     def state(self) -> Tensor:
         """``(num_users, state_dim)``: the state of the model that chooses."""
@@ -147,7 +149,8 @@ class SimulatedUsers:
             items: ``(num_users, k)`` int64 item_idx from 1; an item named twice is shown once.
 
         Returns:
-            What happened. Users who are done stay so until ``reset``.
+            What happened. Users who are done stay so until ``reset``, terminated or truncated as
+            they were; they still click and are rewarded, which is for the caller to leave out.
 
         Raises:
             MfganError: An item is not of the catalogue, or the shape is wrong.
@@ -203,9 +206,12 @@ class SimulatedUsers:
     def _over(self) -> tuple[Tensor, Tensor]:
         truncated = self.steps >= self.session.limit
         if self.session.kind == "fixed":
-            return torch.zeros_like(truncated), truncated
+            return self._left, truncated
         drawn = torch.rand(self.num_users, generator=self._generator, device=self.device)
-        return drawn < 1 / self.session.length, truncated
+        # Whose session has reached its length cannot leave it any more.
+        leaves = (drawn < 1 / self.session.length) & (self.steps <= self.session.limit)
+        self._left = self._left | leaves
+        return self._left, truncated
 
 
 def _repeated(items: Tensor) -> Tensor:

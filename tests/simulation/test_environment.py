@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -84,6 +86,24 @@ def test_geometric_sessions_end_by_leaving(data):
     for _ in range(15):
         result = users.step(torch.ones(2000, 1, dtype=torch.int64))
     assert bool(result.truncated.all())
+
+
+def test_who_is_done_stays_so_until_reset(data):
+    rule = SessionRule.parse("geometric:4")
+    users = SimulatedUsers(learned(data), 200, session=rule, seed=1)
+    shown = torch.ones(200, 1, dtype=torch.int64)
+    results = [users.step(shown) for _ in range(rule.limit + 4)]
+    for before, after in pairwise(results):
+        assert bool((after.terminated >= before.terminated).all())
+        assert bool((after.truncated >= before.truncated).all())
+    assert torch.equal(results[-1].terminated, results[rule.limit - 1].terminated)
+    left = results[-1].terminated
+    assert 0 < int(left.sum()) < 200
+    again = torch.arange(200) < 100
+    users.reset(again)
+    result = users.step(shown)
+    assert int(result.terminated[:100].sum()) < int(left[:100].sum())
+    assert torch.equal(result.terminated[100:], left[100:])
 
 
 def test_clicks_follow_the_model(data):
