@@ -46,29 +46,44 @@ def choose(
     if rule == "softmax":
         total = choice_logsumexp(scaled, offsets)
         return Choice((scaled - total[events]).exp(), (-total).exp())
-    threshold = sparsemax_threshold(scaled, offsets, events)
-    return Choice((scaled - threshold[events]).clamp_min(0), (-threshold).clamp_min(0))
+    top = _largest(scaled, offsets, events)
+    scaled = scaled - top[events]
+    threshold = _sparsemax_threshold(scaled, -top, offsets, events)
+    return Choice((scaled - threshold[events]).clamp_min(0), (-top - threshold).clamp_min(0))
 
 
-def _padded(utilities: Tensor, offsets: Tensor, events: Tensor) -> Tensor:
+def _largest(utilities: Tensor, offsets: Tensor, events: Tensor) -> Tensor:
+    """``(num_events,)`` the largest utility of each display and no click, a constant.
+
+    Sparsemax is that of the utilities less this, whose sums with numbers near 1 round nothing off.
+    """
+    zeros = utilities.new_zeros(len(offsets) - 1)
+    return zeros.scatter_reduce(0, events, utilities.detach(), "amax")
+
+
+def _padded(utilities: Tensor, none: Tensor, offsets: Tensor, events: Tensor) -> Tensor:
     """``(num_events, widest + 1)``: no click first, then the rows, -inf where there is none."""
     sizes = offsets.diff()
     widest = int(sizes.max()) if len(sizes) else 0
     place = torch.arange(len(utilities), device=utilities.device) - offsets[events]
     table = utilities.new_full((len(sizes), widest + 1), -torch.inf)
-    table[:, 0] = 0
+    table[:, 0] = none
     return table.index_put((events, place + 1), utilities)
 
 
-def sparsemax_threshold(utilities: Tensor, offsets: Tensor, events: Tensor) -> Tensor:
+def _sparsemax_threshold(
+    utilities: Tensor, none: Tensor, offsets: Tensor, events: Tensor
+) -> Tensor:
     """``(num_events,)`` τ with ``Σ max(u - τ, 0) = 1`` over each display and no click."""
-    ordered = _padded(utilities, offsets, events).sort(dim=1, descending=True).values
+    ordered = _padded(utilities, none, offsets, events).sort(dim=1, descending=True).values
     finite = ordered.isfinite()
     total = torch.where(finite, ordered, 0.0).cumsum(1)
     rank = torch.arange(1, ordered.shape[1] + 1, device=utilities.device, dtype=ordered.dtype)
     in_support = finite & (1 + rank * ordered > total)
     support = in_support.sum(1)
-    return (total.gather(1, support[:, None] - 1)[:, 0] - 1) / support
+    # Where a utility is NaN or infinite nothing is in the support, and all becomes NaN.
+    last = (support - 1).clamp_min(0)
+    return (total.gather(1, last[:, None])[:, 0] - 1) / support
 
 
 def _of_clicks(values: Tensor, clicks: Tensor) -> Tensor:
@@ -108,9 +123,13 @@ def sparsemax_loss(
     """
     with torch.no_grad():
         best = choose(utilities, offsets, events, rule="sparsemax", eta=eta)
-    gain = _sum(best.rows * utilities * eta, events, len(clicks))
+    scaled = utilities * eta
+    top = _largest(scaled, offsets, events)
+    scaled = scaled - top[events]
+    gain = _sum(best.rows * scaled, events, len(clicks)) - best.none * top
     spread = _sum(best.rows.square(), events, len(clicks)) + best.none.square()
-    return gain - spread / 2 - _of_clicks(utilities * eta, clicks) + 0.5
+    clicked = torch.where(clicks >= 0, _of_clicks(scaled, clicks), -top)
+    return gain - spread / 2 - clicked + 0.5
 
 
 def _sum(values: Tensor, events: Tensor, num_events: int) -> Tensor:

@@ -72,6 +72,44 @@ def test_the_gradient_is_expected_minus_real(rule):
     assert bool((loss >= -1e-12).all())
 
 
+@pytest.mark.parametrize("shift", [1e4, 1e6, 5e7])
+def test_sparsemax_of_large_utilities_is_that_of_their_differences(shift):
+    near = torch.tensor([0.3, 0.7, -3.0, 0.1, 0.6])
+    offsets, events = torch.tensor([0, 3, 5]), torch.tensor([0, 0, 0, 1, 1])
+    far = (near + shift).requires_grad_()
+    exact, clicks = far.detach().double(), torch.tensor([0, 4])
+    found = choose(far, offsets, events, rule="sparsemax")
+    wanted = choose(exact, offsets, events, rule="sparsemax")
+    torch.testing.assert_close(found.rows.double(), wanted.rows, rtol=0, atol=1e-6)
+    assert found.none.tolist() == [0, 0]
+    loss = sparsemax_loss(far, offsets, events, clicks)
+    exact_loss = sparsemax_loss(exact, offsets, events, clicks)
+    torch.testing.assert_close(loss.double(), exact_loss, rtol=1e-6, atol=1e-6)
+    loss.sum().backward()
+    real = torch.tensor([1.0, 0, 0, 0, 1])
+    torch.testing.assert_close(far.grad, found.rows.detach() - real)
+
+
+def test_sparsemax_loss_of_no_click_among_large_utilities():
+    loss = sparsemax_loss(
+        torch.tensor([1e6, 1e6]), torch.tensor([0, 2]), torch.tensor([0, 0]), torch.tensor([-1])
+    )
+    # φ = (½, ½): 10⁶ - ½ (¼ + ¼) - 0 + ½.
+    assert float(loss[0]) == pytest.approx(1e6 + 0.25, rel=1e-7)
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_sparsemax_of_no_number_is_none(wrong):
+    choice = choose(
+        torch.tensor([wrong, 1.0, 2.0, 0.5]),
+        torch.tensor([0, 2, 4]),
+        torch.tensor([0, 0, 1, 1]),
+        rule="sparsemax",
+    )
+    assert bool(choice.rows[:2].isnan().all())
+    assert choice.rows[2:].tolist() == [1, 0]
+
+
 def test_sparsemax_loss_is_zero_where_the_click_is_certain():
     loss = sparsemax_loss(UTILITIES, OFFSETS, EVENTS, torch.tensor([1, -1, 3]))
     assert loss[1:].tolist() == pytest.approx([0, 0])
