@@ -13,6 +13,7 @@ import click
 import optuna
 
 from bench.reproduce.data import DATA, Ground, ground
+from bench.search.space import point_of
 from bench.search.table import HEAD, line, table
 from bench.search.trial import Search, enqueue, requeue_lost, run_trial
 from mfgan.console import Reporter
@@ -45,8 +46,10 @@ def run(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     own = [tuple(point.split()) for point in points]
     where = _ground(data, out)
-    for settings in (given, *own):
-        where.config(*settings)  # a mistake in any shows before the study is touched
+    # A mistake in any shows before the study is touched.
+    where.config(*given)
+    for settings in own:
+        point_of(where.config(*settings))
     search = _search(where, out, seed)
     requeue_lost(search)
     for point in own:

@@ -11,6 +11,7 @@ from optuna.distributions import (
 
 from mfgan.config import RunConfig
 from mfgan.config.run_config import flatten
+from mfgan.errors import MfganError
 
 _GENERATOR: dict[str, BaseDistribution] = {
     "hidden_dim": CategoricalDistribution([64, 96, 128, 192]),
@@ -49,9 +50,25 @@ SPACE: dict[str, BaseDistribution] = {
 
 
 def point_of(config: RunConfig) -> dict[str, Any]:
-    """Where settings lie in the space; what the space does not hold is left out."""
+    """Where settings lie in the space.
+
+    Raises:
+        MfganError: A value is none of the space's. The study would draw one in its place and learn
+            of that what another was trained with.
+    """
     values = dict(flatten(config.model_dump()))
-    return {name: values[name] for name, inside in SPACE.items() if _holds(inside, values[name])}
+    for name, inside in SPACE.items():
+        if not _holds(inside, values[name]):
+            raise MfganError(f"search: {name} must be {_text(inside)}, got {values[name]!r}")
+    return {name: values[name] for name in SPACE}
+
+
+def _text(values: BaseDistribution) -> str:
+    if isinstance(values, CategoricalDistribution):
+        return f"one of {', '.join(map(str, values.choices))}"
+    assert isinstance(values, (FloatDistribution, IntDistribution))
+    steps = "" if values.step is None else f" in steps of {values.step}"
+    return f"within {values.low}..{values.high}{steps}"
 
 
 def _holds(values: BaseDistribution, value: Any) -> bool:

@@ -59,11 +59,10 @@ def enqueue(search: Search, given: tuple[str, ...]) -> None:
 
     Args:
         search: The study.
-        given: Texts ``a.b=value``; the space need not hold them. The estimator learns of what it
-            holds.
+        given: Texts ``a.b=value``; settings that the search does not choose may have any value.
 
     Raises:
-        MfganError: An unknown setting, or a value out of range.
+        MfganError: An unknown setting, a value out of range, or one that the space does not hold.
     """
     point = point_of(search.ground.config(*given))
     search.study.enqueue_trial(point, user_attrs={SETTINGS: list(given), DRAWN: False})

@@ -12,6 +12,7 @@ from bench.search.space import SPACE, point_of
 from bench.search.table import table
 from bench.search.trial import DRAWN, SETTINGS, Search, enqueue, requeue_lost, run_trial
 from mfgan.config import load_config
+from mfgan.config.run_config import flatten
 from mfgan.data.dataset import PreparedDataset
 from mfgan.data.prepare import prepare
 from mfgan.errors import MfganError
@@ -19,7 +20,7 @@ from mfgan.files import exclusive
 from mfgan.training.log import read_rows
 
 SMALL = (
-    "generator.hidden_dim=8",
+    "generator.hidden_dim=64",
     "generator.num_blocks=1",
     "generator.max_len=10",
     "threads=1",
@@ -53,6 +54,7 @@ def test_a_point_of_ones_own_is_trained_as_given_and_shown(search, tmp_path):
     run_trial(search, ())
     (run,) = (path for path in (tmp_path / "trials").iterdir() if path.is_dir())
     config = load_config(file=run / "config.toml")
+    assert search.study.trials[0].params == point_of(config)
     wanted = load_config(overrides=[*SMALL, "generator.norm=rms", "generator.init_scale=0.05"])
     assert config == wanted
     best = max(row["validation"]["NDCG@10"] for row in read_rows(run / "metrics.jsonl"))
@@ -70,9 +72,9 @@ def test_a_drawn_point_keeps_what_is_set(search, tmp_path):
     config = load_config(file=settings)
     assert (config.generator.hidden_dim, config.generator.num_heads) == (4, 1)
     (trial,) = search.study.trials
-    drawn = {name: value for name, value in point_of(config).items() if name in trial.params}
-    apart = {name for name, value in drawn.items() if value != trial.params[name]}
-    assert apart <= {"generator.num_heads"}
+    trained = dict(flatten(config.model_dump()))
+    apart = {name for name, value in trial.params.items() if value != trained[name]}
+    assert apart <= {"generator.hidden_dim", "generator.num_heads"}
     assert trial.params.keys() == SPACE.keys()
 
 
@@ -113,6 +115,21 @@ def test_an_unknown_setting_is_named(search):
         enqueue(search, ("generator.nrom=rms",))
 
 
+@pytest.mark.parametrize(
+    ("setting", "rule"),
+    [
+        ("generator.hidden_dim=100", "one of 64, 96, 128, 192, got 100"),
+        ("generator.num_blocks=5", "within 1..4 in steps of 1, got 5"),
+        ("generator.dropout=0.33", "within 0.0..0.7 in steps of 0.05, got 0.33"),
+        ("generator.temperature=2.0", "within 0.03..1.0, got 2.0"),
+    ],
+)
+def test_a_point_outside_the_space_is_refused(search, setting, rule):
+    with pytest.raises(MfganError, match=f"^search: {setting.partition('=')[0]} must be {rule}$"):
+        enqueue(search, (setting,))
+    assert not search.study.trials
+
+
 command = partial(run_module, "bench.search")
 
 
@@ -135,8 +152,9 @@ def test_a_mistake_in_any_setting_leaves_no_study(dataset, tmp_path):
     for words in (
         ["--set", "generator.nrom=rms"],
         ["--try", "seed=1", "--try", "generator.nrom=1"],
+        ["--try", "seed=1", "--try", "generator.norm=rms generator.hidden_dim=100"],
     ):
         told = command(*given, *words, status=1).stderr
         assert told.startswith("error: ")
-        assert "generator.nrom" in told
+        assert "generator.nrom" in told or "generator.hidden_dim" in told
     assert not (tmp_path / "out").exists()
