@@ -7,6 +7,16 @@ from pydantic import Field, model_validator
 from mfgan.config import Section
 
 Encoder = Literal["lstm", "pw", "attention"]
+# Settings that some encoders alone take notice of.
+ENCODERS_OF: dict[str, tuple[Encoder, ...]] = {
+    "state_dim": ("lstm", "attention"),
+    "band_size": ("pw",),
+    "position_vectors": ("pw",),
+    "position_activation": ("pw",),
+    "num_heads": ("attention",),
+    "num_blocks": ("attention",),
+    "max_clicks": ("attention",),
+}
 
 
 class UserModelConfig(Section):

@@ -9,8 +9,9 @@ from pydantic import Field
 
 from mfgan.config import OptimizerConfig, Section
 from mfgan.config.load import resolve, validated
+from mfgan.config.run_config import flatten
 from mfgan.errors import MfganError, nearest
-from mfgan.models.user_model_config import UserModelConfig
+from mfgan.models.user_model_config import ENCODERS_OF, UserModelConfig
 
 Objective = Literal["shannon", "l2", "adversarial-shannon", "adversarial-l2"]
 UsersOf = Literal["train", "validation", "test", "held-out"]
@@ -130,7 +131,8 @@ def load_settings(
     """Resolve the settings: the preset, then a TOML file, then ``a.b=value`` texts.
 
     Raises:
-        MfganError: An unknown preset or setting, a value out of range, an unreadable file.
+        MfganError: An unknown preset or setting, a value out of range, an unreadable file, or a
+            text that sets what the encoder takes no notice of.
 
     Example:
         >>> load_settings(overrides=["model.encoder=pw"]).model.encoder
@@ -141,4 +143,20 @@ def load_settings(
             f"user-model: preset must be one of {', '.join(PRESETS)}, got {preset!r}"
             f"{nearest(preset, list(PRESETS))}"
         )
-    return validated(UserModelSettings, resolve(_PRESETS[preset], file, overrides), "user-model")
+    values = resolve(_PRESETS[preset], file, overrides)
+    settings = validated(UserModelSettings, values, "user-model")
+    _check_used(settings, overrides)
+    return settings
+
+
+def _check_used(settings: UserModelSettings, overrides: Sequence[str]) -> None:
+    """Files are not asked: that of a run holds every setting."""
+    given = {name for name, _ in flatten(resolve(overrides=overrides))}
+    models = {"model": settings.model, "adversarial.policy": settings.adversarial.policy}
+    for place, model in models.items():
+        for name, encoders in ENCODERS_OF.items():
+            if f"{place}.{name}" in given and model.encoder not in encoders:
+                raise MfganError(
+                    f"user-model: {place}.{name}: must go with {place}.encoder"
+                    f" {' or '.join(encoders)}, got {model.encoder}"
+                )

@@ -181,6 +181,29 @@ def test_wrong_settings_are_named(override, message):
         load_settings(overrides=[override])
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.band_size=5"], "model.band_size: must go with model.encoder pw, got lstm"),
+        (["model={encoder='pw', state_dim=8}"], "state_dim: .* lstm or attention, got pw"),
+        (
+            ["model.encoder=attention", "adversarial.policy.max_clicks=9"],
+            "adversarial.policy.max_clicks: must go with .* attention, got lstm",
+        ),
+    ],
+)
+def test_a_setting_that_its_encoder_takes_no_notice_of_is_refused(overrides, message):
+    with pytest.raises(MfganError, match=message):
+        load_settings(overrides=overrides)
+
+
+def test_settings_go_with_their_encoder_and_files_hold_those_of_all(tmp_path):
+    overrides = ["model.encoder=attention", "model.max_clicks=9", "model.state_dim=8"]
+    chosen = load_settings(overrides=overrides)
+    (tmp_path / "config.toml").write_text(chosen.to_toml())
+    assert load_settings(file=tmp_path / "config.toml", overrides=["seed=0"]) == chosen
+
+
 @pytest.mark.parametrize("preset", ["tuned", "paper"])
 def test_settings_survive_toml(tmp_path, preset):
     chosen = load_settings(preset)
