@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from mfgan.config import GeneratorConfig
 from mfgan.data.displays.batch import ClickHistory
@@ -13,6 +14,7 @@ from mfgan.models.item_features import FeatureLinear, ItemFeatures
 from mfgan.models.layers import Block
 
 _WIDEST_POSITION_WEIGHTS = 20_000
+_TOKENS_AT_ONCE = 1 << 16  # of windows that attention looks back on
 
 
 @dataclass
@@ -221,20 +223,41 @@ class AttentionState(_WindowState):
         longest = int(history.lengths.max(initial=1))
         if longest <= self.width + 1:
             return self._attended(x + self.positions(place), history.cu_seqlens, longest, rng)
-        # Up to ``width`` clicks a history is one session. Each token behind them ends a session of
-        # its own, the token 0 and the last clicks, as in `advance`.
+        # A history is one session up to `width` clicks.
         inside = place <= self.width
         early, late = torch.nonzero(inside)[:, 0], torch.nonzero(~inside)[:, 0]
-        window = torch.arange(self.width + 1, device=place.device)
-        clicks = torch.where(window > 0, late[:, None] - self.width + window, starts[late, None])
-        whole = late.new_full((len(late),), self.width + 1)
-        ends = torch.cat([bounds.diff().clamp_max(self.width + 1), whole]).cumsum(0)
-        x = x.index_select(0, torch.cat([early, clicks.flatten()]))
-        x = x + self.positions(torch.cat([place[early], window.repeat(len(late))]))
-        wanted = torch.arange(len(early), device=place.device)
-        wanted = torch.cat([wanted, ends[len(bounds) - 1 :] - 1])
-        states = self._attended(x, F.pad(ends, (1, 0)).int(), self.width + 1, rng, wanted)
-        return states[torch.cat([early, late]).argsort()]
+        ends = F.pad(bounds.diff().clamp_max(self.width + 1).cumsum(0), (1, 0)).int()
+        before = x[early] + self.positions(place[early])
+        states = [self._attended(before, ends, self.width + 1, rng)]
+        at_once = 1 + _TOKENS_AT_ONCE // (self.width + 1)
+        for number, tokens in enumerate(torch.split(late, at_once), 1):
+            # Windows are `width` times as large as what they are cut from, so each piece is
+            # computed again in the backward pass. Rows count from zero in each: other seeds keep
+            # their masks apart.
+            own = None if rng is None else torch.stack([rng[0] + number, rng[1]])
+            states.append(
+                checkpoint(
+                    self._behind,
+                    x,
+                    tokens,
+                    starts[tokens],
+                    own,
+                    use_reentrant=False,
+                    preserve_rng_state=False,
+                )
+            )
+        return torch.cat(states)[torch.cat([early, late]).argsort()]
+
+    def _behind(self, x: Tensor, tokens: Tensor, starts: Tensor, rng: Tensor | None) -> Tensor:
+        """States of tokens behind a full window, each the end of a session of its own.
+
+        That is the token 0 and the last clicks, as in `advance`.
+        """
+        window = torch.arange(self.width + 1, device=x.device)
+        clicks = torch.where(window > 0, tokens[:, None] - self.width + window, starts[:, None])
+        bounds = torch.arange(len(tokens) + 1, device=x.device) * (self.width + 1)
+        x = x.index_select(0, clicks.flatten()) + self.positions(window.repeat(len(tokens)))
+        return self._attended(x, bounds.int(), self.width + 1, rng, bounds[1:] - 1)
 
     def _attended(
         self,

@@ -167,9 +167,11 @@ def _setup_both(ctx: Any, inputs: Any, keyword_only_inputs: Any, output: Any) ->
 
 
 def _backward(ctx: Any, grad_out: Tensor, _grad_before: Any) -> tuple[Tensor | None, ...]:
-    small = ctx.saved_tensors[2:5]
+    # Read once: what is computed again in the backward pass gives them no second time.
+    saved = ctx.saved_tensors
     op = torch.ops.mfgan.dense_backward.default
-    grad_x, grad_weight, *rest = op(grad_out, *ctx.saved_tensors, **ctx.keywords)
+    grad_x, grad_weight, *rest = op(grad_out, *saved, **ctx.keywords)
+    small = saved[2:5]
     kept = (grad if given is not None else None for grad, given in zip(rest, small, strict=True))
     return grad_x, grad_weight, *kept, grad_out if ctx.has_residual else None, None
 

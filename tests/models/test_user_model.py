@@ -8,6 +8,7 @@ from made_displays import make
 
 from mfgan.data.displays.batch import ClickHistory, EventStore
 from mfgan.errors import MfganError
+from mfgan.models import user_state
 from mfgan.models.user_model import build_user_model
 from mfgan.models.user_model_config import UserModelConfig
 
@@ -162,3 +163,29 @@ def test_a_click_reaches_no_event_before_or_at_it(data):
 def test_wrong_settings(data, config, message):
     with pytest.raises(MfganError, match=message):
         build_user_model(config, data, users=data.users("train"), seed=0)
+
+
+def test_windows_in_pieces_have_the_same_states_and_gradients(data, monkeypatch):
+    model = built(data, "attention of two blocks")
+    clicks = torch.randint(1, 9, (3, 20), generator=torch.Generator().manual_seed(2))
+    history = ClickHistory.from_windows(clicks, torch.tensor([20, 4, 11]))
+
+    def states_and_gradients():
+        states = model.encoder(model.features, history, None)
+        weight = torch.linspace(-1, 1, states.numel()).view_as(states)
+        return [states, *torch.autograd.grad((states * weight).sum(), model.encoder.parameters())]
+
+    whole = states_and_gradients()
+    monkeypatch.setattr(user_state, "_TOKENS_AT_ONCE", 12)
+    for one, other in zip(states_and_gradients(), whole, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_pieces_of_windows_drop_out_apart(data, monkeypatch):
+    config = CONFIGS["attention"].model_copy(update={"dropout": 0.5})
+    model = build_user_model(config, data, users=data.users("train"), seed=1).train()
+    monkeypatch.setattr(user_state, "_TOKENS_AT_ONCE", 0)  # a window a piece
+    history = ClickHistory.from_windows(torch.full((1, 40), 3), torch.tensor([40]))
+    states = model.encoder(model.features, history, torch.tensor([3, 1]))[4:]
+    # All windows hold the same clicks; what tells them apart is what is dropped.
+    assert len(states.unique(dim=0)) > 30

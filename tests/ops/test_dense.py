@@ -3,6 +3,7 @@
 import pytest
 import torch
 from kernels import HALF, assert_as_accurate_as, drawn, needs_kernel, run_with_gradients
+from torch.utils.checkpoint import checkpoint
 
 from mfgan.ops import dense, reference_dense
 
@@ -179,3 +180,13 @@ def test_the_operator_itself_refuses(message):
     given = {**RIGHT, "activation": 0, "eps": 1e-6, **WRONG[message]}
     with pytest.raises(ValueError, match=r"^dense: "):
         torch.ops.mfgan.dense.default(**given)
+
+
+def test_what_is_computed_again_has_the_same_gradients(device):
+    leaves = [x.requires_grad_() for x in made(6, 5, 3, torch.float32, device)]
+
+    def gradients(run):
+        return torch.autograd.grad(run(lambda *x: call(dense, x, "layer")).sum(), leaves)
+
+    again = gradients(lambda f: checkpoint(f, *leaves, use_reentrant=False))
+    assert all(map(torch.equal, again, gradients(lambda f: f(*leaves))))
