@@ -11,8 +11,9 @@ from mfgan.config import GeneratorConfig
 from mfgan.data.displays.batch import CONTEXT_FEATURES, EventBatch
 from mfgan.data.displays.dataset import DisplayDataset
 from mfgan.models.item_features import EMBEDDING, EXPOSURE, ONE_HOT, FeatureLinear, ItemFeatures
+from mfgan.models.user_attention import AttentionState
 from mfgan.models.user_model_config import UserModelConfig
-from mfgan.models.user_state import AttentionState, LSTMState, PositionWeightState, StateEncoder
+from mfgan.models.user_state import LSTMState, PositionWeightState, StateEncoder
 from mfgan.ops import dropout_residual
 
 _FIRST_SITE = 100  # dropout sites of the utility; the encoder's blocks have those below

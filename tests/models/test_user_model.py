@@ -8,7 +8,7 @@ from made_displays import make
 
 from mfgan.data.displays.batch import ClickHistory, EventStore
 from mfgan.errors import MfganError
-from mfgan.models import user_state
+from mfgan.models import user_attention
 from mfgan.models.user_model import build_user_model
 from mfgan.models.user_model_config import UserModelConfig
 
@@ -176,7 +176,7 @@ def test_windows_in_pieces_have_the_same_states_and_gradients(data, monkeypatch)
         return [states, *torch.autograd.grad((states * weight).sum(), model.encoder.parameters())]
 
     whole = states_and_gradients()
-    monkeypatch.setattr(user_state, "_TOKENS_AT_ONCE", 12)
+    monkeypatch.setattr(user_attention, "_TOKENS_AT_ONCE", 12)
     for one, other in zip(states_and_gradients(), whole, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
@@ -184,7 +184,7 @@ def test_windows_in_pieces_have_the_same_states_and_gradients(data, monkeypatch)
 def test_pieces_of_windows_drop_out_apart(data, monkeypatch):
     config = CONFIGS["attention"].model_copy(update={"dropout": 0.5})
     model = build_user_model(config, data, users=data.users("train"), seed=1).train()
-    monkeypatch.setattr(user_state, "_TOKENS_AT_ONCE", 0)  # a window a piece
+    monkeypatch.setattr(user_attention, "_TOKENS_AT_ONCE", 0)  # a window a piece
     history = ClickHistory.from_windows(torch.full((1, 40), 3), torch.tensor([40]))
     states = model.encoder(model.features, history, torch.tensor([3, 1]))[4:]
     # All windows hold the same clicks; what tells them apart is what is dropped.
