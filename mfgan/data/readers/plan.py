@@ -57,10 +57,11 @@ def _id(sample: pl.Series) -> pl.Expr | None:
         return None if dtype == pl.UInt64 else column.cast(pl.Int64)
     if dtype != pl.String:
         return None
-    column = column.str.strip_chars()
     if cells.ids(sample).dtype == pl.Int64:
+        # A number with spaces around it becomes null: looking for them would cost every log time.
         number = column.cast(pl.Int64, strict=False)
         return pl.when(number.cast(pl.String) == column).then(number)
+    column = column.str.strip_chars()
     return pl.when(~column.is_in(cells.NO_ID)).then(column)
 
 
